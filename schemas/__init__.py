@@ -1,0 +1,1 @@
+"""The contracts: what things look like on the wire and in files. Imports nothing of ours."""

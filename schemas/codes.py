@@ -1,0 +1,102 @@
+"""Code lists: provinces and cities (GB/T 2260, dated), lines of business, event types, reason codes.
+
+In: `gb2260.tsv` beside this file. Out: plain dictionaries and enumerations. One word, one meaning:
+the spelling here is the spelling in the database, on the wire and in the tests.
+"""
+
+from datetime import date
+from enum import StrEnum
+from importlib.resources import files
+from typing import NamedTuple
+
+# A platform's short id, as it stands in CloudEvents `source` after /platforms/.
+PLATFORM_ID = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+ANY = "any"  # in a rule: every province, platform or line; so no platform may be called that
+
+
+class Line(StrEnum):
+    """Line of business 行业."""
+
+    RIDE_HAILING = "ride_hailing"
+    FOOD_DELIVERY = "food_delivery"
+    INSTANT_DELIVERY = "instant_delivery"
+    INTRA_CITY_FREIGHT = "intra_city_freight"
+
+
+LINE_NAMES: dict[Line, tuple[str, str]] = {
+    Line.RIDE_HAILING: ("ride-hailing", "出行"),
+    Line.FOOD_DELIVERY: ("food delivery", "外卖"),
+    Line.INSTANT_DELIVERY: ("instant delivery", "即时配送"),
+    Line.INTRA_CITY_FREIGHT: ("intra-city freight", "同城货运"),
+}
+
+
+class EventType(StrEnum):
+    """What happened to an order, as CloudEvents `type`."""
+
+    ACCEPTED = "order.accepted"
+    REASSIGNED = "order.reassigned"
+    COMPLETED = "order.completed"
+    CANCELLED = "order.cancelled"
+
+
+class Answer(StrEnum):
+    """What became of one event. An answer means committed."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why a record or an event was rejected."""
+
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    INVALID = "invalid"
+    EMPTY_LIST = "empty_list"
+    TOO_MANY_EVENTS = "too_many_events"
+    UNKNOWN_PLATFORM = "unknown_platform"
+    UNKNOWN_CITY = "unknown_city"
+    BEFORE_SCHEME = "before_scheme"
+    IN_FUTURE = "in_future"
+    NO_RATE = "no_rate"
+    UNMAPPED = "unmapped"
+
+
+class Doubt(StrEnum):
+    """Why an order window is weaker evidence than it looks (domain.md §3)."""
+
+    OPEN = "open"
+    BOUNDED_BY_RULE = "bounded_by_rule"
+    LATE_DECLARED = "late_declared"
+    OUT_OF_ORDER = "out_of_order"
+    OVERLAP = "overlap"
+    REASSIGNED_AWAY = "reassigned_away"
+    CONFLICT = "conflict"
+    NO_ACCEPTANCE = "no_acceptance"
+
+
+class Area(NamedTuple):
+    """A province or city: its names, and the days on which its code is in force."""
+
+    code: str
+    name: str
+    name_en: str
+    since: date | None
+    until: date | None
+
+
+def _areas() -> list[Area]:
+    lines = files("schemas").joinpath("gb2260.tsv").read_text("utf-8").splitlines()
+    rows = (line.split("\t") for line in lines if not line.startswith(("#", "code")))
+    return [
+        Area(code, name, english, *(date.fromisoformat(day) if day else None for day in (since, until)))
+        for code, name, english, since, until in rows
+    ]
+
+
+_ALL = _areas()
+PROVINCES: dict[str, Area] = {area.code[:2]: area for area in _ALL if area.code.endswith("0000")}
+CITIES: dict[str, Area] = {area.code: area for area in _ALL if not area.code.endswith("0000")}
