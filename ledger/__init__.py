@@ -1,0 +1,1 @@
+"""The meaning: pure functions over plain values; only store/ and cli/ touch the world."""
