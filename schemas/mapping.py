@@ -1,0 +1,217 @@
+"""The shape of a mapping: how the rows of a platform's CSV export become order events.
+
+In: the values of a mapping file (`ledger/mappings/*.yaml`; every scalar is read as text). Out: a frozen
+`MappingFile`. A *template* is text in which `{column}` stands for the row's value in that column;
+without braces it is a constant. What a mapping does is in `ledger.mapping`.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
+
+from schemas.codes import CITIES, PLATFORM_ID, Line
+from schemas.platforms import PlatformId, PlatformRegistration
+
+COLUMN = re.compile(r"\{([^{}]+)\}")
+NAMED_TIME_FORMATS = ("iso", "unix_s", "unix_ms", "day_seconds")
+LINES = [line.value for line in Line]
+
+
+def columns_of(template: str) -> tuple[str, ...]:
+    """The columns that a template names, in order."""
+    return tuple(COLUMN.findall(template))
+
+
+def bare_column(template: str) -> str | None:
+    """The column when the template is nothing but that column."""
+    match = COLUMN.fullmatch(template)
+    return match.group(1) if match else None
+
+
+def _braces(template: str) -> str:
+    if "{" in COLUMN.sub("", template) or "}" in COLUMN.sub("", template):
+        raise ValueError(f"{template!r} has a brace without its partner; a column is written {{column}}")
+    return template
+
+
+def _time_format(text: str) -> str:
+    if text in NAMED_TIME_FORMATS:
+        return text
+    if "%" not in text:
+        raise ValueError(
+            f"{text!r} is neither one of {', '.join(NAMED_TIME_FORMATS)} nor a pattern like %Y-%m-%d %H:%M"
+        )
+    try:
+        datetime.strptime(datetime(2000, 1, 2).strftime(text), text)  # noqa: DTZ001, DTZ007  only tries the pattern
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no time pattern: {error}") from None
+    return text
+
+
+def _line(*made: str) -> None:
+    for text in made:
+        if text not in LINES:
+            raise ValueError(f"{text!r} is not a line of business; known: {', '.join(LINES)}")
+
+
+def _city(*made: str) -> None:
+    for text in made:
+        if text not in CITIES:
+            raise ValueError(f"{text!r} is not a city of GB/T 2260, six digits")
+
+
+def _platform(*made: str) -> None:
+    for text in made:
+        if not re.fullmatch(PLATFORM_ID, text):
+            raise ValueError(f"{text!r} is not a platform id: 1 to 32 of a-z, 0-9, - and _")
+
+
+def _constant(check: Callable[[str], None]) -> AfterValidator:
+    """Checks a template that is a constant where it stands, so that the fault names its line."""
+
+    def checked(template: str) -> str:
+        if not columns_of(template):
+            check(template)
+        return template
+
+    return AfterValidator(checked)
+
+
+def _published(constant: str) -> FieldInfo:
+    """How the published schema says it: this constant, or a template with a column in it."""
+    with_column = r"[^{}]*\{[^{}]+\}([^{}]|\{[^{}]+\})*"
+    field: FieldInfo = Field(json_schema_extra={"pattern": f"^({constant}|{with_column})$"})
+    return field
+
+
+Template = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="{column} stands for the row's value in that column",
+        json_schema_extra={"pattern": r"^([^{}]|\{[^{}]+\})+$"},
+    ),
+    AfterValidator(_braces),
+]
+TimeFormat = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        description=f"{', '.join(NAMED_TIME_FORMATS)}, or a pattern such as %Y-%m-%d %H:%M",
+        json_schema_extra={"pattern": f"^({'|'.join(NAMED_TIME_FORMATS)}|.*%.*)$"},
+    ),
+    AfterValidator(_time_format),
+]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+CellText = Annotated[str, StringConstraints(max_length=200)]
+Translation = Annotated[dict[CellText, CellText], Field(min_length=1, max_length=10_000)]
+
+_shape = ConfigDict(frozen=True, extra="forbid")
+
+
+class PositionRule(BaseModel):
+    """WGS 84, degrees; left out of the event where either is empty."""
+
+    model_config = _shape
+
+    lat: Template
+    lng: Template
+
+
+class _EventRule(BaseModel):
+    """What every event needs. `when`: column → value; the row makes this event only where all hold."""
+
+    model_config = _shape
+
+    id: Template
+    time: Template
+    when: Annotated[dict[Column, CellText], Field(max_length=8)] = Field(default_factory=dict)
+    time_missing: Literal["reject", "no_event"] = "reject"
+    pay: Template | None = None
+    position: PositionRule | None = None
+
+
+class AcceptedRule(_EventRule):
+    """The row says that a worker accepted the order."""
+
+    type: Literal["order.accepted"]
+    worker_id: Template
+    line: Annotated[Template, _published("|".join(LINES)), _constant(_line)]
+    accepted_city: Annotated[Template, _published("[0-9]{6}"), _constant(_city)]
+
+
+class ReassignedRule(_EventRule):
+    """The row says that the order passed to another worker."""
+
+    type: Literal["order.reassigned"]
+    worker_id: Template
+
+
+class CompletedRule(_EventRule):
+    """The row says that the order was fulfilled."""
+
+    type: Literal["order.completed"]
+
+
+class CancelledRule(_EventRule):
+    """The row says that the order was called off."""
+
+    type: Literal["order.cancelled"]
+    reason: Template
+
+
+EventRule = Annotated[AcceptedRule | ReassignedRule | CompletedRule | CancelledRule, Field(discriminator="type")]
+
+
+class MappingFile(BaseModel):
+    """A whole mapping. `translate`: column → text in the file → text in the event."""
+
+    model_config = _shape
+
+    name: PlatformId
+    about: Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    empty: Annotated[tuple[CellText, ...], Field(min_length=1, max_length=16)] = ("",)
+    time_format: TimeFormat
+    zone: Annotated[str, StringConstraints(pattern=r"^[+-](0[0-9]|1[0-4]):[0-5][0-9]$")]
+    platform: Annotated[Template, _published(PLATFORM_ID[1:-1]), _constant(_platform)]
+    order_id: Template
+    translate: Annotated[dict[Column, Translation], Field(max_length=16)] = Field(default_factory=dict)
+    events: Annotated[tuple[EventRule, ...], Field(min_length=1, max_length=8)]
+    platforms: Annotated[tuple[PlatformRegistration, ...], Field(max_length=100)]
+
+    def outcomes(self, template: str) -> tuple[str, ...]:
+        """Every text that a constant or translated template can become; ValueError for other templates."""
+        if not columns_of(template):
+            return (template,)
+        column = bare_column(template)
+        if column is None or column not in self.translate:
+            raise ValueError(f"{template!r} must be a constant, or one column that `translate` lists the values of")
+        return tuple(dict.fromkeys(self.translate[column].values()))
+
+    @model_validator(mode="after")
+    def _known_codes(self) -> Self:
+        for rule in self.events:
+            if isinstance(rule, AcceptedRule):
+                _line(*self.outcomes(rule.line))
+                # An untranslated column holds codes already; they are checked row by row.
+                if bare_column(rule.accepted_city) in self.translate:
+                    _city(*self.outcomes(rule.accepted_city))
+        return self
+
+    @model_validator(mode="after")
+    def _known_platforms(self) -> Self:
+        made = self.outcomes(self.platform)
+        _platform(*made)
+        listed = [registration.platform_id for registration in self.platforms]
+        if listed and sorted(made) != sorted(listed):
+            rows, heads = ", ".join(made), ", ".join(listed)
+            raise ValueError(f"the rows make events of {rows}, but `platforms` lists {heads}")
+        return self
