@@ -1,0 +1,236 @@
+"""Where records come from. Out: batches of records in order of offset, from any offset on.
+
+A file's topic is named after its content (and its mapping), so the same file again is the same topic,
+already booked, whatever it is called; a file that a crash cut off goes on where its head stands.
+The inbox is the door where there is no Kafka.
+"""
+
+import gzip
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+from sqlalchemy import Engine, Row, select
+
+from consumers.loop import BATCH_BYTES_MAX, EVENTS_PER_BATCH
+from ledger import mapping as mappings
+from ledger.calendar import to_us
+from ledger.errors import BadQuestion
+from ledger.evidence import Record
+from ledger.intake import EventReader
+from ledger.mapping import CsvReader, Mapping
+from ledger.store import reference
+from ledger.store.tables import inbox
+
+READ_BYTES = 1024 * 1024
+ZSTD_BYTES = 4 * 1024  # of compressed bytes at a time: they may unpack to thirty thousand times as many
+INBOX_ROWS = 32  # of at most 8 MiB each
+LINE_BYTES_MAX = 64 * 1024 * 1024
+SUFFIXES = (".ndjson", ".jsonl", ".json", ".csv")
+_BOM = b"\xef\xbb\xbf"  # what spreadsheets put before the first line; no part of it
+
+
+@dataclass(slots=True)
+class FileSource:
+    """A file of NDJSON, or of CSV with a mapping; plain, .gz or .zst."""
+
+    path: Path
+    topic: str
+    arrived_us: int
+    header: bytes | None
+    shift_days: int
+    csv: EventReader | None
+    on_bytes: Callable[[int], None]
+    partition: int = 0
+    answers_again: bool = True
+
+    def batches(self, from_offset: int) -> Iterator[list[Record]]:
+        """Lines as records; blank lines are no records."""
+        records = (Record(offset, self.arrived_us, raw) for offset, raw in enumerate(self._lines()))
+        return in_batches(record for record in records if record.offset >= from_offset)
+
+    def _lines(self) -> Iterator[bytes]:
+        lines = read_lines(self.path, self.on_bytes)
+        if self.header is not None:
+            next(lines)
+        return lines
+
+
+def open_file(
+    path: Path,
+    mapping: Mapping | None,
+    first_day: date | None,
+    arrived: datetime,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> FileSource:
+    """A file, identified by its content. BadQuestion where a CSV has no mapping or a mapping no CSV."""
+    if _plain_suffix(path) == ".csv" and mapping is None:
+        raise BadQuestion(
+            f"{path.name} is a CSV file, so a mapping must say what its columns mean.",
+            f"Give --map with one of: {', '.join(mappings.bundled())}, or your own YAML file.",
+        )
+    content = _digest(path)
+    if mapping is None:
+        return FileSource(path, f"file:{content[:32]}", to_us(arrived), None, 0, None, on_bytes)
+    header = next(read_lines(path), b"")
+    shift = _shift(path, mapping, header, first_day)
+    identity = sha256(b"\n".join((content.encode(), mapping.hash, str(shift).encode()))).hexdigest()
+    reader = CsvReader(mapping, header, shift)
+    return FileSource(path, f"file:{identity[:32]}", to_us(arrived), header, shift, reader.events, on_bytes)
+
+
+def keep(engine: Engine, source: FileSource, mapping: Mapping | None) -> None:
+    """Record what a replay needs to read the file's lines as we do."""
+    values = {
+        "topic": source.topic,
+        "description": os.fsencode(source.path.name).decode(errors="replace"),
+        "mapping": mapping and mapping.content,
+        "header": source.header,
+        "shift_days": source.shift_days,
+    }
+    reference.keep_source(engine, values)
+
+
+def deliver_again(engine: Engine, source: FileSource) -> None:
+    """Take the file for a new delivery of the same records: what was rejected has another chance."""
+    with engine.connect() as connection:
+        before = reference.deliveries(connection, source.topic)
+    source.topic = f"{source.topic}#{before + 1}" if before else source.topic
+
+
+def _shift(path: Path, mapping: Mapping, header: bytes, first_day: date | None) -> int:
+    """By how many days the file's dates move so that its first day is `first_day`."""
+    if first_day is None:
+        return 0
+    lines = read_lines(path)
+    next(lines, None)
+    return (first_day - mappings.first_day(mapping, header, lines)).days
+
+
+def files(path: Path) -> list[Path]:
+    """The file itself, or the files of a directory that can hold records, by name."""
+    if not path.exists():
+        raise BadQuestion(f"{path} does not exist.", "Give a file or a directory of files.")
+    if path.is_file():
+        return [path]
+    found = sorted(child for child in path.iterdir() if child.is_file() and _plain_suffix(child) in SUFFIXES)
+    if not found:
+        raise BadQuestion(f"{path} holds no file of records.", f"Records are in files named *{', *'.join(SUFFIXES)}.")
+    return found
+
+
+def _plain_suffix(path: Path) -> str:
+    """The suffix under .gz and .zst."""
+    return (path.with_suffix("") if path.suffix in (".gz", ".zst") else path).suffix
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        for block in iter(partial(file.read, READ_BYTES), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_lines(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
+    """The lines of a file without their ends, blank ones left out; `on_bytes` hears of stored bytes read."""
+    with path.open("rb") as stored:
+        told = 0
+        blocks = _blocks(path, stored)
+        try:
+            rest = next(blocks, b"").removeprefix(_BOM)
+            for block in chain(blocks, (b"",)):
+                lines = (rest + block).split(b"\n")
+                rest = lines.pop()
+                if len(rest) > LINE_BYTES_MAX:
+                    raise BadQuestion(
+                        f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes.",
+                        "Records are one to a line; check that this is a file of records.",
+                    )
+                for line in lines:
+                    if bare := line.rstrip(b"\r"):
+                        yield bare
+                on_bytes(stored.tell() - told)
+                told = stored.tell()
+        except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+            raise BadQuestion(
+                f"{path.name} does not unpack: {error}",
+                "It was cut off or is of another format; what came before is booked, the rest is not.",
+            ) from None
+        if bare := rest.rstrip(b"\r"):
+            yield bare
+
+
+def _blocks(path: Path, stored: BinaryIO) -> Iterator[bytes]:
+    if path.suffix == ".zst":
+        return _zstd_blocks(stored)
+    plain = io.BufferedReader(gzip.GzipFile(fileobj=stored)) if path.suffix == ".gz" else stored
+    return iter(partial(plain.read, READ_BYTES), b"")
+
+
+def _zstd_blocks(stored: BinaryIO) -> Iterator[bytes]:
+    """Frame by frame: the library's own reader takes a file that was cut off for one that ends there."""
+    frame = None
+    for piece in iter(partial(stored.read, ZSTD_BYTES), b""):
+        packed = piece
+        while packed:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(packed)
+            packed = frame.unused_data if frame.eof else b""
+            frame = None if frame.eof else frame
+    if frame:
+        raise zstandard.ZstdError("the compressed file ended within a frame")
+
+
+@dataclass(slots=True)
+class InboxSource:
+    """The inbox table, up to what it holds now."""
+
+    engine: Engine
+    topic: str = "inbox"
+    partition: int = 0
+    csv: EventReader | None = None
+    answers_again: bool = False
+
+    def batches(self, from_offset: int) -> Iterator[list[Record]]:
+        """Records in order of arrival; offsets have no gaps (see inbox_put)."""
+        return in_batches(self._records(from_offset))
+
+    def _records(self, from_offset: int) -> Iterator[Record]:
+        while rows := self._rows(from_offset):
+            for row in rows:
+                yield Record(row.record_offset, to_us(row.arrived_at), bytes(row.record))
+            from_offset += len(rows)
+
+    def _rows(self, from_offset: int) -> Sequence[Row[Any]]:
+        wanted = select(inbox).where(inbox.c.record_offset >= from_offset).order_by(inbox.c.record_offset)
+        with self.engine.connect() as connection:
+            return connection.execute(wanted.limit(INBOX_ROWS)).all()
+
+
+def _about(raw: bytes) -> int:
+    """About how many events a record holds. An event has some nine commas; a list of rubbish has them too."""
+    return max(raw.count(b'"specversion"'), raw.count(b",") // 9, 1) if raw[:1] == b"[" else 1
+
+
+def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in order → batches of about EVENTS_PER_BATCH events and BATCH_BYTES_MAX bytes."""
+    batch: list[Record] = []
+    size = events = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.raw)
+        events += _about(record.raw)
+        if events >= EVENTS_PER_BATCH or size >= BATCH_BYTES_MAX:
+            yield batch
+            batch, size, events = [], 0, 0
+    if batch:
+        yield batch

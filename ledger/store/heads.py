@@ -1,0 +1,63 @@
+"""partition_head: bookmark, fence against a stale consumer, and head of the evidence chain, in one row."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Insert, Update, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from ledger.errors import Fenced
+from ledger.evidence import GENESIS
+from ledger.store.tables import partition_head
+
+# The key of `batch` that refuses a second batch at one offset: a stale process meets it before the head.
+BATCH_AT_OFFSET = "batch_topic_partition_first_offset_key"
+
+
+class Head(NamedTuple):
+    """How far a partition is booked, and the chain's value there."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    chain_hash: bytes
+
+
+def read(tx: Connection, topic: str, partition: int) -> Head:
+    """The head; a partition never seen begins at offset 0 with an empty chain."""
+    row = tx.execute(
+        select(partition_head.c.next_offset, partition_head.c.chain_hash).where(
+            partition_head.c.topic == topic, partition_head.c.partition == partition
+        )
+    ).one_or_none()
+    return Head(topic, partition, row.next_offset, row.chain_hash) if row else Head(topic, partition, 0, GENESIS)
+
+
+def advance(tx: Connection, before: Head, after: Head) -> None:
+    """Compare and set. Fenced when another process moved the head since `before` was read."""
+    assert before[:2] == after[:2]
+    assert before.next_offset < after.next_offset
+    row = after._asdict()
+    statement: Insert | Update
+    if before.chain_hash == GENESIS:
+        statement = insert(partition_head).values(row).on_conflict_do_nothing()
+    else:
+        statement = (
+            update(partition_head)
+            .where(
+                partition_head.c.topic == before.topic,
+                partition_head.c.partition == before.partition,
+                partition_head.c.next_offset == before.next_offset,
+                partition_head.c.chain_hash == before.chain_hash,
+            )
+            .values(next_offset=after.next_offset, chain_hash=after.chain_hash)
+        )
+    if tx.execute(statement.execution_options(preserve_rowcount=True)).rowcount != 1:
+        raise fenced(before)
+
+
+def fenced(before: Head) -> Fenced:
+    """What to tell a process that another one has overtaken."""
+    return Fenced(
+        f"Another process booked {before.topic}[{before.partition}] beyond offset {before.next_offset}.",
+        "Nothing was lost: this batch was rolled back. Let one process read a partition.",
+    )

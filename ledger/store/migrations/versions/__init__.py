@@ -1,0 +1,1 @@
+"""One .sql and one .py per version."""

@@ -1,0 +1,68 @@
+"""Rows that a batch refers to, made ahead in transactions of their own: rulebook, rates, sources, days.
+
+A batch that is rolled back then forgets none of them, and a new day's lock is not held while a batch runs.
+"""
+
+from datetime import date, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.dialects.postgresql import Range, insert
+
+from ledger.rulebook import Rulebook
+from ledger.store.tables import rate, rulebook, settlement, source
+
+
+def keep_rulebook(tx: Connection, rules: Rulebook) -> None:
+    """Record a rulebook and its rates, once; the database refuses rates that overlap."""
+    values = {"rulebook_hash": rules.hash, "content": rules.content}
+    fresh = insert(rulebook).values(values).on_conflict_do_nothing().returning(rulebook.c.rulebook_hash)
+    if tx.scalar(fresh):
+        rows = [
+            {
+                "rulebook_hash": rules.hash,
+                "line": str(item.line),
+                "province": item.province,
+                "platform_id": item.platform_id,
+                "in_force": Range(item.first_day, item.last_day and item.last_day + timedelta(days=1)),
+                "premium_base": item.premium_base,
+                "mark": item.mark,
+                "source": item.source,
+            }
+            for item in rules.rates()
+        ]
+        tx.execute(rate.insert(), rows)
+
+
+def rulebook_of(tx: Connection, rulebook_hash: bytes) -> Rulebook:
+    """A recorded rulebook, rebuilt from its text."""
+    content = tx.scalar(select(rulebook.c.content).where(rulebook.c.rulebook_hash == rulebook_hash))
+    assert content is not None
+    return Rulebook.from_content(content)
+
+
+def keep_source(engine: Engine, values: dict[str, Any]) -> None:
+    """Record where a topic's records come from, and how its CSV lines are read."""
+    with engine.begin() as tx:
+        tx.execute(insert(source).values(values).on_conflict_do_nothing())
+
+
+def deliveries(tx: Connection, topic: str) -> int:
+    """How often a file's records were delivered: under its topic, and under topic#2, topic#3 …"""
+    of_file = func.split_part(source.c.topic, "#", 1) == topic
+    return tx.scalars(select(func.count()).select_from(source).where(of_file)).one()
+
+
+def make_days(engine: Engine, days: list[date]) -> None:
+    """Make the partitions of these local days where they are missing."""
+    for day in days:
+        with engine.begin() as tx:
+            tx.execute(select(func.make_order_event_day(day)))
+
+
+def sealed_months(tx: Connection, provinces: set[str]) -> set[tuple[str, date]]:
+    """Which months of these provinces are settled."""
+    rows = tx.execute(
+        select(settlement.c.province, settlement.c.month).where(settlement.c.province.in_(sorted(provinces)))
+    )
+    return {(row.province, row.month) for row in rows}

