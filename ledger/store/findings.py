@@ -1,0 +1,80 @@
+"""Business findings: what deserves a look in books that are in order. In: a read-only connection. Out: plain rows.
+
+Every one of them is a named query; an order they name is insured all the same.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Connection, TextClause
+
+from ledger.store.queries import sql
+from schemas.codes import PROVINCES
+
+
+@dataclass(frozen=True, slots=True)
+class Business:
+    """One finding: its code, whom it concerns, how many orders or events, and particulars."""
+
+    code: str
+    platform: str
+    count: int
+    particulars: str
+
+
+def business_findings(tx: Connection, today: date) -> list[Business]:
+    """All of them, as the books stand now."""
+    return [
+        *_unregistered(tx),
+        *_counted(tx, "never_accepted", sql("finding_never_accepted")),
+        *_conflicts(tx),
+        *_counted(tx, "other_day", sql("finding_other_day")),
+        *_unsettled(tx, today),
+        *_rejected(tx),
+    ]
+
+
+def _unregistered(tx: Connection) -> list[Business]:
+    return [
+        Business(
+            row.finding,
+            row.platform_id,
+            int(row.orders),
+            f"{row.province} {PROVINCES[row.province].name} {row.line}, {row.first_day} … {row.last_day}",
+        )
+        for row in tx.execute(sql("finding_unregistered_places"))
+    ]
+
+
+def _counted(tx: Connection, code: str, query: TextClause) -> list[Business]:
+    return [Business(code, row.platform_id, row.orders, f"e.g. {row.example}") for row in tx.execute(query)]
+
+
+def _conflicts(tx: Connection) -> list[Business]:
+    return [
+        Business("conflict", row.platform_id, row.versions, f"{row.differs}; {row.orders} orders, e.g. {row.example}")
+        for row in tx.execute(sql("finding_conflicts"))
+    ]
+
+
+def _unsettled(tx: Connection, today: date) -> list[Business]:
+    this_month = today.replace(day=1)
+    months: dict[date, list[str]] = {}
+    for row in tx.execute(sql("unsealed_months"), {"month": today}):
+        if row.month < this_month:
+            months.setdefault(row.month, []).append(row.province)
+    return [
+        Business("not_settled", "", len(provinces), f"{month:%Y-%m}: {', '.join(provinces)}")
+        for month, provinces in sorted(months.items())
+    ]
+
+
+def _rejected(tx: Connection) -> list[Business]:
+    rows = tx.execute(sql("finding_rejected"))
+    return [Business("rejected", row.platform_id, row.events, row.reason) for row in rows]
+
+
+def rejected(tx: Connection, reason: str | None, limit: int) -> list[dict[str, Any]]:
+    """Rejected records and items, the latest first."""
+    return [dict(row._mapping) for row in tx.execute(sql("rejected"), {"reason": reason, "limit": limit})]

@@ -1,0 +1,163 @@
+"""The books, brought to the desk. In: a snapshot. Out: tables by the place of each row, and small facts as values."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, cast
+
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+from sqlalchemy import Connection, Table, select
+
+from ledger.journal import Account, EntryKey
+from ledger.replay.books import DeclarationRow, SettlementRow
+from ledger.replay.chain import BatchRow, HeadRow
+from ledger.settlement import Declaration, MonthLine
+from ledger.store import registry, tables
+from ledger.store.registry import PlatformRow
+from ledger.store.replay.desk import put, run
+from ledger.store.replay.snapshot import Snapshot
+from schemas.codes import Line
+
+Advance = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class EntryKeys:
+    """A number for what the orders of one entry share: both sides are compared by it."""
+
+    numbers: dict[EntryKey, int] = field(default_factory=dict)
+
+    def number(self, key: EntryKey) -> int:
+        """The key's number, the same for equal keys."""
+        return self.numbers.setdefault(key, len(self.numbers))
+
+    def name(self, number: int | None) -> str:
+        """The key in words."""
+        if number is None:
+            return "no entry"
+        key = list(self.numbers)[number]
+        parts = (f"platform {key.platform_no}", key.province, key.line, f"{key.month:%Y-%m}")
+        return " ".join((*parts, f"{key.premium_base} × {key.float_factor}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """What is small enough to be values."""
+
+    batches: list[BatchRow]
+    heads: list[HeadRow]
+    platforms: list[PlatformRow]
+    registered_at: dict[int, datetime]
+    sources: dict[str, Any]
+    accounts: dict[int, Account]
+    settlements: list[SettlementRow]
+    stray_declarations: list[str]
+
+
+def registers(connection: Connection) -> Registers:
+    """Read the small tables."""
+    there = tables.platform
+    registered = connection.execute(select(there.c.platform_no, there.c.registered_at))
+    accounts = connection.execute(select(tables.account))
+    return Registers(
+        [BatchRow(*row) for row in _rows(connection, tables.batch, BatchRow._fields, "batch_id")],
+        [HeadRow(*row) for row in _rows(connection, tables.partition_head, HeadRow._fields, "topic")],
+        registry.all_platforms(connection),
+        {row.platform_no: row.registered_at for row in registered},
+        {row.topic: row for row in connection.execute(select(tables.source))},
+        {row.account_id: Account(row.kind, row.province, row.platform_no) for row in accounts},
+        *_settlements(connection),
+    )
+
+
+def _rows(connection: Connection, table: Table, columns: tuple[str, ...], order: str) -> Iterator[Any]:
+    wanted = select(*(table.c[name] for name in columns)).order_by(table.c[order])
+    return iter(connection.execute(wanted))
+
+
+def line_of(name: str) -> Line:
+    """The line of that name; a name that is none (a changed row) stays text, so that it can be found to differ."""
+    try:
+        return Line(name)
+    except ValueError:
+        return cast(Line, name)
+
+
+def _settlements(connection: Connection) -> tuple[list[SettlementRow], list[str]]:
+    """Settlements with their lines, and lines that belong to none."""
+    settlement, declaration = tables.settlement.c, tables.declaration
+    names = [name for name in SettlementRow.__slots__ if name != "declarations"]
+    rows = connection.execute(select(*(settlement[name] for name in names)))
+    found = {(row.province, row.month): SettlementRow(*row) for row in rows}
+    strays = []
+    for row in connection.execute(select(declaration).order_by(declaration.c.declaration_no)):
+        line = MonthLine(
+            *(row.platform_no, line_of(row.line), row.origin_month, row.premium_base, row.float_factor),
+            *(row.order_count, row.amount),
+        )
+        kept = DeclarationRow(row.declaration_no, Declaration(line, row.declared_fen), row.entry_id)
+        if of := found.get((row.province, row.month)):
+            of.declarations.append(kept)
+        else:
+            strays.append(f"{row.province} {row.month:%Y-%m} line {row.declaration_no}")
+    return sorted(found.values(), key=lambda row: (row.month, row.province)), strays
+
+
+# ---- the large tables
+
+
+def load(desk: DuckDBPyConnection, snapshot: Snapshot, keys: EntryKeys, advance: Advance) -> None:
+    """Bring entries, postings, charges, event keys and order events to the desk."""
+    with _incoming(desk, snapshot, "replay_entry") as cursor:
+        run(cursor, "load_entries")
+    _number_entries(desk, keys)
+    with ThreadPoolExecutor(2) as pool:
+        others = pool.submit(_load_others, desk, snapshot)
+        with _incoming(desk, snapshot, "replay_order_event", advance) as cursor:
+            run(cursor, "load_order_events")
+        others.result()
+    if desk.execute("select count(*) from charge where entry_id is null").fetchall() != [(0,)]:
+        run(desk, "place_uncharged")
+
+
+def _load_others(desk: DuckDBPyConnection, snapshot: Snapshot) -> None:
+    with _incoming(desk, snapshot, "replay_posting") as cursor:
+        cursor.execute("insert into posting by name select * from incoming")
+    with _incoming(desk, snapshot, "replay_charge") as cursor:
+        run(cursor, "load_charges")
+    with _incoming(desk, snapshot, "replay_event_key") as cursor:
+        run(cursor, "load_event_keys")
+    with _incoming(desk, snapshot, "replay_charge_change") as cursor:
+        cursor.execute("insert into change by name select * from incoming")
+
+
+@contextmanager
+def _incoming(
+    desk: DuckDBPyConnection, snapshot: Snapshot, query: str, advance: Advance = lambda _: None
+) -> Iterator[DuckDBPyConnection]:
+    """A connection to the desk on which the query's rows can be read, once, as the view `incoming`."""
+    with snapshot.stream(query) as rows, desk.cursor() as cursor:
+
+        def told() -> Iterator[pa.RecordBatch]:
+            for batch in rows:
+                advance(batch.num_rows)
+                yield batch
+
+        cursor.register("incoming", pa.RecordBatchReader.from_batches(rows.schema, told()))
+        yield cursor
+        cursor.unregister("incoming")
+
+
+def _number_entries(desk: DuckDBPyConnection, keys: EntryKeys) -> None:
+    """Give the entries the numbers of what their orders share."""
+    numbers: list[tuple[Any, ...]] = []
+    for row in run(desk, "entry_identities").fetchall():
+        platform_no, province, line, month, base, factor = row
+        key = EntryKey(platform_no, province, line_of(line), month, base, Decimal(factor))
+        numbers.append((*row, keys.number(key)))
+    put(desk, "identity", numbers)
+    run(desk, "number_entries")

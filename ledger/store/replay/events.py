@@ -1,0 +1,310 @@
+"""Segments → the events that they yield, on the desk. In: batches, their payloads. Out: the temporary table `event`.
+
+What is plainly an event by the query `read_pieces` alone is taken by the million; whatever is not (a list
+that is no list, text with escapes, a record that was rejected, lines of a CSV file) is read by the ledger's
+own Reader, which has the last word. The query may be blind to good records, never blind to bad ones.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from duckdb import DuckDBPyConnection, InvalidInputException
+
+from ledger import evidence
+from ledger.calendar import day_number
+from ledger.evidence import Damage, Record
+from ledger.intake import AHEAD_US_MAX, SCHEME_BEGAN_US, Intake, Reader, Rejection
+from ledger.rating import LINE_CODES, Rating, Tariff
+from ledger.replay.chain import BatchRow, check_segment
+from ledger.replay.findings import Code, Finding
+from ledger.store.replay.desk import FIRST_PLACE, ORDINALS_MAX, PLACES, place_of, put, run, statement
+from ledger.store.replay.tariffs import Tariffs
+from schemas.orders import EVENTS_PER_RECORD_MAX, RECORD_BYTES_MAX
+
+_NUMBERS = pa.array(range(ORDINALS_MAX), pa.int64())
+_FRAME = Struct(">qI")  # as in ledger.evidence, whose `unpack` has the last word on what is damaged
+_LENGTH = Struct(">I")
+ALL = -1  # instead of the number of a record
+SPACED_BYTES = 200  # whether a platform writes JSON with spaces shows at once
+_ACCEPTED = ord("A")
+_PIECE = pa.schema([("place", pa.int64()), ("raw", pa.string()), ("latest", pa.int64()), ("printable", pa.bool_())])
+_EVENT = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("place", "tag", "platform_no", "kind")),
+        *((name, pa.string()) for name in ("order_id", "slot", "worker_id")),
+        *((name, pa.int64()) for name in ("us", "line", "city", "day", "tariff_no")),
+    ]
+)
+
+
+@dataclass(slots=True)
+class Terms:
+    """What decides how a batch is read: the registry and the rulebook then, and the mapping of a CSV file."""
+
+    registry: int
+    book: int
+    platform_ids: dict[int, str]
+    rating: Rating
+    reader: Reader
+    csv: bool
+
+
+@dataclass(slots=True)
+class Yield:
+    """What segments yielded beside the table `event`: per batch how many events, rejected ones too, and those."""
+
+    events: dict[int, int] = field(default_factory=dict)
+    rejections: dict[int, list[Rejection]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+    records: int = 0
+
+
+@dataclass(slots=True)
+class Opened:
+    """A batch whose segment was unpacked: where the frame of each record begins, and the last one ends.
+
+    `items`: the first piece of each record, and the number of pieces, where there are lists. `quotes`: in all its
+    pieces of JSON. `by_reader`: nothing of it is plain.
+    """
+
+    row: BatchRow
+    framed: bytes
+    frames: list[int]
+    items: list[int] | None = None
+    pieces: int = 0
+    quotes: int = 0
+    by_reader: bool = True
+
+    def record(self, number: int) -> Record:
+        """A record by its number."""
+        begin, end = self.frames[number : number + 2]
+        arrived_us, _ = _FRAME.unpack_from(self.framed, begin)
+        return Record(self.row.first_offset + number, arrived_us, self.framed[begin + _FRAME.size : end])
+
+    def records(self) -> list[Record]:
+        """All records."""
+        return list(evidence.unpack(self.framed, self.row.first_offset))
+
+    def record_of(self, piece: int) -> int:
+        """Which record a piece is of."""
+        return piece if self.items is None else bisect_right(self.items, piece) - 1
+
+    def pieces_of(self, number: int) -> range:
+        """The pieces of a record."""
+        return range(number, number + 1) if self.items is None else range(*self.items[number : number + 2])
+
+
+# ---- segments
+
+
+def open_segments(rows: Iterable[BatchRow], payloads: dict[int, bytes], result: Yield) -> list[Opened]:
+    """Unpack the segments and check their hashes; those that cannot be read are named."""
+    opened = []
+    for row in rows:
+        try:
+            if row.batch_id not in payloads:
+                raise Damage("there is none")
+            framed = evidence.decompress(payloads[row.batch_id])
+            one = Opened(row, framed, _frames(framed, row.first_offset))
+        except Damage as damage:
+            result.unreadable.append(row.batch_id)
+            result.findings.append(Finding(Code.DAMAGED, "segment", row.key, "payload", "a segment", str(damage)))
+            continue
+        records = len(one.frames) - 1
+        result.findings += check_segment(row, framed, records)
+        result.records += records
+        opened.append(one)
+    return opened
+
+
+def _frames(framed: bytes, first_offset: int) -> list[int]:
+    """Where the frame of each record begins, and where the last one ends."""
+    frames = [0]
+    append, length_at, header = frames.append, _LENGTH.unpack_from, _FRAME.size
+    at, last = 0, len(framed) - header
+    while at <= last:
+        at += header + length_at(framed, at + 8)[0]
+        append(at)
+    if at != len(framed) or not at:
+        known = sum(1 for _ in evidence.unpack(framed, first_offset))
+        raise Damage(f"it unpacks to {known} records")
+    return frames
+
+
+# ---- pieces of JSON, one for each event
+
+
+def read_events(
+    cursor: DuckDBPyConnection, terms: Terms, tariffs: Tariffs, opened: list[Opened], result: Yield
+) -> None:
+    """Fill the temporary table `event` with what these batches yield."""
+    tables = [] if terms.csv else [table for one in opened if (table := _pieces(one))]
+    pieces = pa.concat_tables([_PIECE.empty_table(), *tables])
+    _read_pieces(cursor, terms, pieces)
+    if new := run(cursor, "unrated").fetchall():
+        tariffs.work_out(cursor, terms.rating, terms.book, terms.platform_ids, new)
+        run(cursor, "rate_again", book=terms.book)
+        run(cursor, "doubt_unrated")
+    doubtful = _take_out_doubtful(cursor, opened)
+    counted = dict(run(cursor, "count_strings").fetchall())
+    read = Read()
+    for one in opened:
+        records = doubtful.get(one.row.batch_id, {})
+        if not one.by_reader:
+            doubted = sum(one.record(number).raw.count(b'"') for number in records)
+            one.by_reader = one.quotes - doubted != 2 * counted.get(one.row.batch_id, 0)
+        if one.by_reader:
+            _take_out(cursor, [place_of(one.row.batch_id, piece) for piece in range(one.pieces)])
+            one.pieces, records = 0, {ALL: range(0)}
+        result.rejections[one.row.batch_id], result.events[one.row.batch_id] = read.batch(terms, tariffs, one, records)
+    read.put(cursor, tariffs)
+
+
+def _read_pieces(cursor: DuckDBPyConnection, terms: Terms, pieces: pa.Table) -> None:
+    values = {"registry": terms.registry, "book": terms.book, "scheme_began_us": SCHEME_BEGAN_US}
+    cursor.register("piece", pieces)
+    try:
+        run(cursor, "read_pieces", **values)
+    except InvalidInputException:  # some piece is no JSON
+        sound = cursor.sql(statement("sound_pieces")).to_arrow_table()
+        cursor.register("piece", sound)
+        run(cursor, "read_pieces", **values)
+    cursor.unregister("piece")
+
+
+def _pieces(one: Opened) -> pa.Table | None:
+    """The text of each event as it stands in its record; None where only the Reader can tell what the events are."""
+    buffers = [None, pa.array(one.frames, pa.int32()).buffers()[1], pa.py_buffer(one.framed)]
+    frames = pa.BinaryArray.from_buffers(pa.binary(), len(one.frames) - 1, buffers)
+    if len(one.framed) > RECORD_BYTES_MAX and pc.max(pc.binary_length(frames)).as_py() > RECORD_BYTES_MAX:
+        return None
+    listed = one.framed[_FRAME.size : _FRAME.size + 1] == b"["
+    raws = None if listed else pc.binary_slice(frames, _FRAME.size, len(one.framed))  # an open end overflows
+    if raws is None or b"[" in _text(raws):
+        raws = _split_lists(one)
+    if raws is None or len(raws) > ORDINALS_MAX:
+        return None
+    text = _text(raws)
+    printable = text.isascii() and b"\\" not in text and b"\x7f" not in text
+    try:
+        pieces = raws.view(pa.string()) if printable else raws.cast(pa.string())
+    except pa.ArrowInvalid:  # not UTF-8
+        return None
+    one.pieces, one.quotes, one.by_reader = len(raws), text.count(b'"'), False
+    places = pc.add(_NUMBERS.slice(0, one.pieces), place_of(one.row.batch_id, 0))
+    arrived_us = int.from_bytes(pc.min(pc.binary_slice(frames, 0, 8)).as_py(), "big")
+    latest = pa.repeat(pa.scalar(arrived_us + AHEAD_US_MAX, pa.int64()), one.pieces)
+    return pa.table([places, pieces, latest, pa.repeat(pa.scalar(printable), one.pieces)], schema=_PIECE)
+
+
+def _text(texts: pa.BinaryArray) -> bytes:
+    """All texts of a fresh array, one after the other."""
+    text: bytes = texts.buffers()[2].slice(0, texts.total_values_length).to_pybytes()
+    return text
+
+
+def _split_lists(one: Opened) -> pa.BinaryArray | None:
+    """The items of the records that are lists, and the other records. Where each item is JSON, so is its list."""
+    spans = zip(one.frames, one.frames[1:], strict=False)
+    bare = pa.array([_bare(one.framed[begin + _FRAME.size : end]) for begin, end in spans], pa.binary())
+    lines = pc.replace_substring(bare, b'},{"', b'}\n{"')
+    if b'": ' in one.framed[:SPACED_BYTES]:
+        lines = pc.replace_substring(lines, b'}, {"', b'}\n{"')
+    items = pc.split_pattern(lines, b"\n")
+    if pc.max(pc.list_value_length(items)).as_py() > EVENTS_PER_RECORD_MAX:
+        return None
+    one.items = items.offsets.to_pylist()
+    return items.values
+
+
+def _bare(raw: bytes) -> bytes:
+    """The items of a record that is a list, else the record."""
+    return raw[1:-1] if raw[:1] == b"[" and raw[-1:] == b"]" else raw
+
+
+def _take_out_doubtful(cursor: DuckDBPyConnection, opened: list[Opened]) -> dict[int, dict[int, range]]:
+    """Records with a piece that is not plain: batch → record → its pieces. Takes them out of `event`."""
+    odd: dict[int, list[int]] = {}
+    for (place,) in cursor.execute("select place from event where strings is null").fetchall():
+        odd.setdefault(place // PLACES, []).append(place % PLACES - FIRST_PLACE)
+    doubtful = {}
+    for one in opened:
+        numbers = sorted({one.record_of(piece) for piece in odd.get(one.row.batch_id, ())})
+        doubtful[one.row.batch_id] = {number: one.pieces_of(number) for number in numbers}
+    _take_out(cursor, [place_of(key, piece) for key, of in doubtful.items() for span in of.values() for piece in span])
+    return doubtful
+
+
+def _take_out(cursor: DuckDBPyConnection, places: list[int]) -> None:
+    if places:
+        cursor.register("taken", pa.table({"place": places}))
+        cursor.execute("delete from event where place in (select place from taken)")
+        cursor.unregister("taken")
+
+
+# ---- what the Reader reads
+
+
+@dataclass(slots=True)
+class Read:
+    """What the Reader made of the records that are not plain. `shifts`: (first place, last place, by how much)."""
+
+    intakes: list[tuple[int, Intake]] = field(default_factory=list)
+    shifts: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def batch(
+        self, terms: Terms, tariffs: Tariffs, one: Opened, records: dict[int, range]
+    ) -> tuple[list[Rejection], int]:
+        """Read these records of a batch. Its rejections and number of events; where a record holds more or fewer
+        events than it had pieces, those after it change their places."""
+        rejections: list[Rejection] = []
+        shift = 0
+        ends = [*(pieces.start for pieces in records.values()), one.pieces][1:]
+        for (number, pieces), end in zip(records.items(), ends, strict=True):
+            intake = tariffs.read(terms.reader, one.records() if number == ALL else [one.record(number)])
+            self.intakes.append((place_of(one.row.batch_id, pieces.start + shift), intake))
+            rejections += intake.rejections
+            shift += intake.events - len(pieces)
+            if shift and end > pieces.stop:
+                span = place_of(one.row.batch_id, pieces.stop), place_of(one.row.batch_id, end - 1)
+                self.shifts.append((*span, shift))
+        return rejections, one.pieces + shift
+
+    def put(self, cursor: DuckDBPyConnection, tariffs: Tariffs) -> None:
+        """Shift the events that follow, and put those that were read into `event`."""
+        if self.shifts:
+            cursor.execute("create or replace temp table shift (first bigint, last bigint, places bigint)")
+            put(cursor, "shift", self.shifts)
+            run(cursor, "shift_events")
+        met = {event.tariff for _, intake in self.intakes for event in intake.acceptances}
+        numbers = tariffs.numbers(cursor, met)
+        rows = [row for first, intake in self.intakes for row in _rows(first, intake, numbers)]
+        if rows:
+            columns = zip(zip(*rows, strict=True), _EVENT.types, strict=True)
+            cursor.register("read", pa.table([pa.array(column, kind) for column, kind in columns], schema=_EVENT))
+            run(cursor, "insert_read")
+            cursor.unregister("read")
+
+
+def _rows(first: int, intake: Intake, numbers: dict[Tariff, int]) -> Iterator[tuple[Any, ...]]:
+    """Events that the Reader read as rows of `event`; `first`: the place of the first of them."""
+    for event in intake.acceptances:
+        head = _tagged(first + event.ordinal, event.platform_no, _ACCEPTED)
+        facts = event.order_id, None, event.worker_id, event.occurred_us
+        rest = LINE_CODES[event.line][0], event.city, day_number(event.occurred_us), numbers[event.tariff]
+        yield *head, *facts, *rest
+    for later in intake.later:
+        head = _tagged(first + later.ordinal, later.platform_no, later.kind[0])
+        told = later.order_id, later.slot, later.worker_id, later.occurred_us
+        yield *head, *told, None, None, day_number(later.occurred_us), None
+
+
+def _tagged(place: int, platform_no: int, kind: int) -> tuple[int, int, int, int]:
+    """Place, tag, platform and kind; see tables.sql."""
+    return place, (platform_no * 256 + kind) * PLACES + place % PLACES, platform_no, kind

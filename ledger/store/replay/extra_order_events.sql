@@ -1,0 +1,6 @@
+-- Repeated events that have an order_event row all the same; then such events are no longer looked for there.
+create table extra_order_event as
+select place from answer
+where answer <> 'missing' and place not in (select place from event_rest where books = 'order_event');
+delete from event_rest
+where books = 'order_event' and place in (select place from answer where answer <> 'missing');

@@ -1,0 +1,2 @@
+-- Events that the Reader read.
+insert into event by name select * from read

@@ -1,0 +1,22 @@
+-- How many strings a piece of JSON holds, or null where it holds more than an event's fields: for text that is not compact
+-- or has optional fields.
+create macro plain_strings(raw, data_strings) as case
+    when not regexp_matches(raw, ',\s*[}\]]')  -- the parser here would take a comma too many
+        and len(json_keys(raw)) = 7 + (json_exists(raw, '$.datacontenttype'))::int
+        and json_type(raw, '$.data') = 'OBJECT'
+        and len(json_keys(raw, '$.data')) = data_strings // 2 + json_exists(raw, '$.data.pay')::int
+            + json_exists(raw, '$.data.position')::int
+        and coalesce(json_extract_string(raw, '$.datacontenttype') = 'application/json',
+            not json_exists(raw, '$.datacontenttype'))
+        and coalesce(regexp_full_match(json_extract_string(raw, '$.data.pay'), '[0-9]{1,6}(\.[0-9]{1,4})?'),
+            not json_exists(raw, '$.data.pay'))
+        and (not json_exists(raw, '$.data.position') or plain_position(raw))
+    then 13 + data_strings + 2 * json_exists(raw, '$.datacontenttype')::int + 2 * json_exists(raw, '$.data.pay')::int
+        + 3 * json_exists(raw, '$.data.position')::int
+end;
+create macro plain_position(raw) as
+    json_type(raw, '$.data.position') = 'OBJECT' and len(json_keys(raw, '$.data.position')) = 2
+    and plain_degrees(raw, '$.data.position.lat', 90) and plain_degrees(raw, '$.data.position.lng', 180);
+create macro plain_degrees(raw, path, bound) as
+    json_type(raw, path) in ('DOUBLE', 'UBIGINT', 'BIGINT')
+    and abs(json_extract_string(raw, path)::double) <= bound;

@@ -1,0 +1,51 @@
+"""One look at the books, the same for every connection, while ingest goes on. In: an engine in the role of audit.
+
+Out: a SQLAlchemy connection for what is small, and streams of Arrow batches for what is large: the driver of ADBC
+decodes PostgreSQL's binary COPY in C, at a third of the cost of rows that become Python objects.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Connection, Engine, func, select
+
+from ledger.store import connect
+from ledger.store.queries import sql
+
+# In which role, and how, the streams' own connections read.
+OPTIONS = (
+    f"-c role={connect.AUDIT} -c default_transaction_isolation=repeatable\\ read -c default_transaction_read_only=on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database held at one moment."""
+
+    connection: Connection
+    name: str
+    conninfo: str
+
+    @contextmanager
+    def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
+        """The rows of a named query as Arrow batches, on a connection of their own."""
+        with dbapi.connect(self.conninfo, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("begin")
+            cursor.execute(f"set transaction snapshot '{self.name}'")  # the name is the server's own
+            cursor.execute(sql(query).text)
+            yield cursor.fetch_record_batch()
+
+
+@contextmanager
+def taken(engine: Engine) -> Iterator[Snapshot]:
+    """A snapshot that lasts until the block ends."""
+    with engine.connect() as connection:
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        reading = connection.execution_options(**options)
+        name = reading.scalar(select(func.pg_export_snapshot()))
+        url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        yield Snapshot(reading, str(name), make_conninfo(url, options=OPTIONS))
