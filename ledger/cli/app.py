@@ -1,0 +1,63 @@
+"""The command `danbao`, put together: one module per command; `common` is what they share.
+
+In: arguments and the environment. Out: tables for people, one JSON object for machines, exit codes.
+"""
+
+import signal
+import sys
+
+import typer
+
+from ledger.cli import (
+    audit,
+    balance,
+    explain,
+    inbox,
+    ingest,
+    platforms,
+    rules,
+    run,
+    settle,
+    simulate,
+    windows,
+)
+from ledger.cli.common import say
+
+app = typer.Typer(
+    name="danbao",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=say(
+        "单保 danbao: a ledger for occupational injury insurance of platform workers, paid per order.",
+        "单保：新就业形态人员职业伤害保障的按单账簿。",
+    ),
+)
+
+_COMMANDS = (
+    ("run", run.run),
+    ("ingest", ingest.ingest),
+    ("settle", settle.settle),
+    ("balance", balance.balance),
+    ("windows", windows.windows),
+    ("explain", explain.explain),
+    ("simulate", simulate.simulate),
+)
+for _name, _function in _COMMANDS:
+    app.command(_name)(_function)
+for _name, _group in (
+    ("platforms", platforms.app),
+    ("rules", rules.app),
+    ("inbox", inbox.app),
+    ("audit", audit.app),
+):
+    app.add_typer(_group, name=_name)
+
+
+def main() -> None:
+    """Entry point of the distribution."""
+    for end in (signal.SIGTERM, signal.SIGHUP):  # leave as on Ctrl-C: a batch rolled back, the server stopped
+        signal.signal(end, lambda number, _: sys.exit(128 + number))
+    app()

@@ -1,0 +1,173 @@
+"""danbao audit: replay the raw records against the books, list what deserves a look, and what was rejected."""
+
+import os
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ledger.calendar import SHANGHAI
+from ledger.cli import common
+from ledger.cli.common import say
+from schemas.codes import Reason
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+app = typer.Typer(
+    no_args_is_help=True, help=say("Replay, findings, rejected records.", "审计重放、审计发现、拒收记录。")
+)
+
+ROWS_SHOWN = 20
+RAW_CHARS_SHOWN = 120
+
+_CODES = {
+    "province_not_registered": ("orders in a province where the platform had not registered", "接单地未登记该平台"),
+    "line_not_registered": ("orders in a line the platform has not registered", "该平台未登记该行业"),
+    "never_accepted": ("events whose order was never accepted", "有后续事件而无接单记录"),
+    "conflict": ("versions that contradict the one that stands", "与已有记录不符的版本"),
+    "other_day": ("orders declared again on another day", "同一订单改日重报"),
+    "not_settled": ("provinces whose month is over and not settled", "已结束而未结算的月份"),
+    "rejected": ("rejected", "拒收"),
+}
+
+
+@app.command()
+@common.command
+def replay(as_json: common.AsJson = False) -> None:
+    """Rebuild the ledger from the raw segments alone and compare it with the books. Exit code 1: findings.
+
+    Example: danbao audit replay
+    """
+    from ledger.store import connect
+
+    with common.database(connect.AUDIT) as engine:
+        result = replayed(engine)
+    if as_json:
+        common.print_json(result)
+    else:
+        show_replayed(result)
+    if result["findings"]:
+        raise typer.Exit(1)
+
+
+def replayed(engine: "Engine") -> dict[str, Any]:
+    """Replay everything, with a progress bar on a terminal."""
+    from ledger.store.replay import replay as replay_all
+
+    started = perf_counter()
+    with tempfile.TemporaryDirectory(prefix="danbao-replay-") as spill:
+        report = replay_all(engine, Path(spill), os.cpu_count() or 1, common.progress)
+    seconds = perf_counter() - started
+    return {
+        "batches": report.batches,
+        "records": report.records,
+        "events": report.events,
+        "findings": report.findings.total,
+        "listed": [finding._asdict() for finding in report.findings.listed()],
+        "seconds": round(seconds, 3),
+        "events_per_second": round(report.events / seconds),
+    }
+
+
+def show_replayed(result: dict[str, Any]) -> None:
+    """What was compared, and what differs."""
+    what = say(
+        f"{result['events']:,} events in {result['batches']:,} batches replayed under the rules then in force",
+        f"已按当时生效的规则重放 {result['batches']:,} 个批次、{result['events']:,} 个事件",
+    )
+    if not result["findings"]:
+        common.out.print(f"[green]✓[/] {what}{say(': the books agree.', '：与账簿一致。')}")
+        return
+    common.out.print(f"[bold red]✗[/] {what}{say(': they do not agree.', '：与账簿不一致。')}")
+    table = Table(box=None)
+    for heading in (
+        say("what", "类别"),
+        say("table", "表"),
+        say("row", "行"),
+        say("column", "列"),
+        say("expected", "应为"),
+        say("found", "实为"),
+    ):
+        table.add_column(heading, overflow="fold")
+    for one in result["listed"][:ROWS_SHOWN]:
+        table.add_row(*(str(one[name]) for name in ("code", "table", "key", "detail", "expected", "found")))
+    common.out.print(table)
+    shown = min(ROWS_SHOWN, len(result["listed"]))
+    count = say(
+        f"{result['findings']:,} findings, {shown} shown", f"共 {result['findings']:,} 项审计发现，显示 {shown} 项"
+    )
+    common.out.print(count)
+
+
+@app.command()
+@common.command
+def findings(as_json: common.AsJson = False) -> None:
+    """List what deserves a look in books that are in order. Exit code 1 when there is anything.
+
+    Example: danbao audit findings
+    """
+    from ledger.store import connect
+    from ledger.store.findings import business_findings
+
+    today = common.now().astimezone(SHANGHAI).date()
+    with common.database(connect.AUDIT) as engine, engine.connect() as connection:
+        found = business_findings(connection, today)
+    if as_json:
+        rows = [
+            {"code": one.code, "platform": one.platform or None, "count": one.count, "particulars": one.particulars}
+            for one in found
+        ]
+        common.print_json({"findings": rows})
+    elif not found:
+        common.out.print(say("Nothing deserves a look.", "没有需要关注的事项。"))
+    else:
+        table = Table(box=None)
+        table.add_column(say("finding", "审计发现"))
+        table.add_column(say("platform", "平台"))
+        table.add_column(say("count", "数量"), justify="right")
+        table.add_column(say("particulars", "详情"), overflow="fold")
+        for one in found:
+            table.add_row(say(*_CODES[one.code]), one.platform or "–", f"{one.count:,}", one.particulars)
+        common.out.print(table)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+@common.command
+def rejected(
+    reason: Annotated[Reason | None, typer.Option(help=say("Only this reason.", "仅此原因。"))] = None,
+    limit: Annotated[int, typer.Option(help=say("At most so many.", "最多显示条数。"), min=1, max=10_000)] = ROWS_SHOWN,
+    as_json: common.AsJson = False,
+) -> None:
+    """List rejected records: the reason, the place, what to do.
+
+    Example: danbao audit rejected --reason unknown_platform
+    """
+    from ledger.store import connect
+    from ledger.store.findings import rejected as rows_of
+
+    with common.database(connect.AUDIT) as engine, engine.connect() as connection:
+        rows = rows_of(connection, reason, limit)
+    for row in rows:
+        row["raw"] = _readable(bytes(row["raw"]))
+    if as_json:
+        common.print_json({"rejected": rows})
+        return
+    for row in rows:
+        item = "" if row["item"] < 0 else say(f", item {row['item']}", f"，第 {row['item']} 项")
+        common.out.print(f"[bold]{row['reason']}[/] {row['topic']}\\[{row['partition']}] {row['record_offset']}{item}")
+        common.out.print(f"  {row['place']}: {row['detail']}", markup=False)
+        common.out.print(f"  {row['raw'][:RAW_CHARS_SHOWN]}", markup=False, style="dim")
+    if not rows:
+        common.out.print(say("No rejected records.", "没有拒收记录。"))
+
+
+def _readable(raw: bytes) -> str:
+    """Bytes of a stranger as text that is safe in a terminal."""
+    decoded = raw.decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded)

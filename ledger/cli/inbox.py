@@ -1,0 +1,50 @@
+"""danbao inbox: put records into the inbox table, the door where there is no Kafka."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import func, select
+
+from ledger.cli import common
+from ledger.cli.common import say
+from ledger.errors import BadQuestion
+from ledger.store import connect
+from schemas.orders import RECORD_BYTES_MAX
+
+app = typer.Typer(
+    no_args_is_help=True, help=say("The inbox table: records without Kafka.", "收件表：不经 Kafka 的记录。")
+)
+
+
+@app.command()
+@common.command
+def put(
+    path: Annotated[
+        Path,
+        typer.Argument(help=say("NDJSON file, one record a line (.gz, .zst).", "NDJSON 文件，每行一条记录。")),
+    ],
+    as_json: common.AsJson = False,
+) -> None:
+    """Put the records of a file into the inbox; `danbao ingest --inbox` books them.
+
+    Example: danbao inbox put today.ndjson && danbao ingest --inbox
+    """
+    from consumers.sources import read_lines
+
+    if not path.is_file():
+        raise BadQuestion(say(f"{path} is not a file.", f"{path} 不是文件。"))
+    count = 0
+    with common.database(connect.INGEST) as engine, engine.begin() as tx:
+        for raw in read_lines(path):
+            if len(raw) > RECORD_BYTES_MAX:
+                raise BadQuestion(
+                    say(f"Record {count} holds {len(raw)} bytes.", f"第 {count} 条记录有 {len(raw)} 字节。"),
+                    say(f"The inbox takes {RECORD_BYTES_MAX} at most.", f"上限为 {RECORD_BYTES_MAX}。"),
+                )
+            tx.execute(select(func.inbox_put(raw)))
+            count += 1
+    if as_json:
+        common.print_json({"records": count})
+    else:
+        common.out.print(say(f"{count:,} records wait in the inbox.", f"收件表新增 {count:,} 条记录。"))
