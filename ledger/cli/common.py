@@ -24,7 +24,6 @@ from ledger.errors import BadQuestion, DanbaoError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-PIPE_COLUMNS = 160  # into a pipe or a file, tables are not cut to a terminal's width
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +32,9 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, messages on stderr. 供程序读取的 JSON。")
 ]
 
-err = Console(stderr=True, highlight=False)
+PIPE_COLUMNS = 160  # into a pipe or a file, tables are not cut to a terminal's width
+
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_COLUMNS)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 

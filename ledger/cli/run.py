@@ -136,8 +136,10 @@ def _show(result: dict[str, Any]) -> None:
     out = common.out
     out.rule(say("Booked", "入账"), align="left")
     ingest.show(result["ingest"])
-    if result["settlements"]:
-        out.rule(say("Settled and sealed", "已结算封存"), align="left")
+    out.rule(say("Settled and sealed", "已结算封存"), align="left")
+    if not result["settlements"]:
+        out.print(say("Every month that is over was settled before.", "已结束的月份此前均已结算。"))
+    else:
         months = sorted({one["month"] for one in result["settlements"]})
         count = len({one["province"] for one in result["settlements"]})
         out.print(

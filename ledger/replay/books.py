@@ -196,7 +196,10 @@ def check_settlement(
         "amount": sum(line.amount for line in lines),
         "declared_fen": sum(item.declared_fen for item in expected),
     }
-    if rules:
+    if rules is None:
+        rulebook = text(row.rulebook_hash)
+        yield Finding(Code.UNREADABLE, "settlement", row.key, "rulebook_hash", "a recorded rulebook", rulebook)
+    else:
         totals["due_on"] = rules.due_on(row.province, row.month)
     yield from differences("settlement", row.key, totals, {column: getattr(row, column) for column in totals})
 

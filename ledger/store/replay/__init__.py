@@ -89,7 +89,7 @@ class _Run:
 
 def _replay(run_: _Run, report: Report) -> None:
     found = report.findings
-    rulebooks = _rulebooks(run_.connection, found)
+    rulebooks = _rulebooks(run_.connection, run_.facts, found)
     _put_registers(run_.desk, run_.facts, rulebooks)
     load(run_.desk, run_.snapshot, run_.keys, run_.advance)
     found.add(_platforms(run_.desk, run_.facts))
@@ -141,7 +141,7 @@ def _judge(
     found.add(judge_sums(desk))
 
 
-def _rulebooks(connection: Connection, found: Findings) -> dict[bytes, Rulebook]:
+def _rulebooks(connection: Connection, facts: Registers, found: Findings) -> dict[bytes, Rulebook]:
     """Every recorded rulebook that can be read, by its hash; its rate rows are compared with it."""
     rulebooks = {}
     rates: dict[bytes, list[Rate]] = {}
@@ -154,7 +154,9 @@ def _rulebooks(connection: Connection, found: Findings) -> dict[bytes, Rulebook]
         found.add(faults)
         if rules:
             rulebooks[row.rulebook_hash] = rules
-            found.add(check_rates(row.rulebook_hash, rules, rates.get(row.rulebook_hash, [])))
+            found.add(check_rates(row.rulebook_hash, rules, rates.pop(row.rulebook_hash, [])))
+    for key in {*rates, *(row.rulebook_hash for row in facts.batches)} - rulebooks.keys():
+        found.add([missing("rulebook", key.hex(), "rates and batches name it")])
     return rulebooks
 
 

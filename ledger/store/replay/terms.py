@@ -67,7 +67,9 @@ class Reading:
         rulebook_hash, known, topic = key
         rating = self.ratings.get(rulebook_hash)
         if rating is None:
-            return Finding(Code.UNREADABLE, "batch", row.key, "rulebook_hash", "a rulebook", text(rulebook_hash))
+            return Finding(
+                Code.UNREADABLE, "batch", row.key, "rulebook_hash", "a recorded rulebook", text(rulebook_hash)
+            )
         try:
             csv = self._csv(topic)
         except (ValidationError, BadQuestion, AssertionError) as error:
