@@ -33,7 +33,7 @@ from ledger.store.queries import sql
 from ledger.store.replay.accounts import Changes, followers, judge_entries, judge_settlements, judge_sums
 from ledger.store.replay.batches import Replayed, replay_batches
 from ledger.store.replay.books import Advance, EntryKeys, Registers, load, registers
-from ledger.store.replay.desk import open_desk, put, run
+from ledger.store.replay.desk import open_desk, open_questions, put, run
 from ledger.store.replay.inbox import judge_inbox
 from ledger.store.replay.judgement import (
     Names,
@@ -63,7 +63,7 @@ class Report:
 def replay(engine: Engine, spill: Path, workers: int, progress: Progress) -> Report:
     """Replay everything. `progress`: from the number of steps to what is told of each one done."""
     report = Report()
-    with taken(engine) as snapshot, open_desk(spill, workers) as desk:
+    with taken(engine) as snapshot, open_desk(spill) as desk:
         facts = registers(snapshot.connection)
         report.findings.add(check_chains(facts.batches, facts.heads))
         with progress(2 * sum(row.events for row in facts.batches)) as advance:
@@ -121,6 +121,7 @@ def _judge(
     """Everything that is judged when all batches are replayed."""
     desk, facts, connection = run_.desk, run_.facts, run_.connection
     names = Names({row.platform_no: row.platform_id for row in facts.platforms}, run_.keys)
+    open_questions(desk, run_.workers)
     settle_answers(desk)
     found.add(judge_rows(desk, names))
     found.add(judge_conflicts(desk, connection, tariffs, replayed.unreadable))

@@ -49,14 +49,19 @@ def put(desk: DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> 
         desk.from_arrow(pa.table(columns)).insert_into(table)
 
 
-def open_desk(spill: Path, threads: int) -> DuckDBPyConnection:
-    """A desk with empty tables; what does not fit in memory goes to files in `spill`."""
+def open_desk(spill: Path) -> DuckDBPyConnection:
+    """A desk with empty tables; what does not fit in memory goes to files in `spill`.
+
+    Set for many threads that each ask about some rows, and for joins as they are written: left to itself
+    DuckDB puts the larger side where it loses its order, and rows of one batch are no longer neighbours.
+    """
     desk = duckdb.connect(
         ":memory:",
         config={
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": str(spill),
-            "threads": threads,
+            "threads": 1,
+            "disabled_optimizers": "build_side_probe_side",
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -66,3 +71,9 @@ def open_desk(spill: Path, threads: int) -> DuckDBPyConnection:
     for name in ("tables", "macros"):
         run(desk, name)
     return desk
+
+
+def open_questions(desk: DuckDBPyConnection, threads: int) -> None:
+    """From here on one thread asks about all rows."""
+    desk.execute("set disabled_optimizers = ''")
+    desk.execute(f"set threads = {threads}")

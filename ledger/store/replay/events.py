@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,6 +42,16 @@ _EVENT = pa.schema(
 )
 
 
+class Marks(NamedTuple):
+    """How often a text holds a quote, and what stands before a value that is text."""
+
+    quotes: int
+    values: int
+
+
+NO_MARKS = Marks(0, 0)
+
+
 @dataclass(slots=True)
 class Terms:
     """What decides how a batch is read: the registry and the rulebook then, and the mapping of a CSV file."""
@@ -69,8 +79,8 @@ class Yield:
 class Opened:
     """A batch whose segment was unpacked: where the frame of each record begins, and the last one ends.
 
-    `items`: the first piece of each record, and the number of pieces, where there are lists. `quotes`: in all its
-    pieces of JSON. `by_reader`: nothing of it is plain.
+    `items`: the first piece of each record, and the number of pieces, where there are lists. `marks`: those of all
+    its pieces of JSON. `by_reader`: nothing of it is plain.
     """
 
     row: BatchRow
@@ -78,7 +88,7 @@ class Opened:
     frames: list[int]
     items: list[int] | None = None
     pieces: int = 0
-    quotes: int = 0
+    marks: Marks = NO_MARKS
     by_reader: bool = True
 
     def record(self, number: int) -> Record:
@@ -152,13 +162,11 @@ def read_events(
         run(cursor, "rate_again", book=terms.book)
         run(cursor, "doubt_unrated")
     doubtful = _take_out_doubtful(cursor, opened)
-    counted = dict(run(cursor, "count_strings").fetchall())
+    counted = {batch_id: rest for batch_id, *rest in run(cursor, "count_strings").fetchall()}
     read = Read()
     for one in opened:
         records = doubtful.get(one.row.batch_id, {})
-        if not one.by_reader:
-            doubted = sum(one.record(number).raw.count(b'"') for number in records)
-            one.by_reader = one.quotes - doubted != 2 * counted.get(one.row.batch_id, 0)
+        one.by_reader = one.by_reader or _doubt(one, records, *counted.get(one.row.batch_id, (0, 0)))
         if one.by_reader:
             _take_out(cursor, [place_of(one.row.batch_id, piece) for piece in range(one.pieces)])
             one.pieces, records = 0, {ALL: range(0)}
@@ -171,7 +179,7 @@ def _read_pieces(cursor: DuckDBPyConnection, terms: Terms, pieces: pa.Table) -> 
     cursor.register("piece", pieces)
     try:
         run(cursor, "read_pieces", **values)
-    except InvalidInputException:  # some piece is no JSON
+    except (InvalidInputException, UnicodeDecodeError):  # some piece is no JSON; the message quotes a part of it
         sound = cursor.sql(statement("sound_pieces")).to_arrow_table()
         cursor.register("piece", sound)
         run(cursor, "read_pieces", **values)
@@ -196,7 +204,7 @@ def _pieces(one: Opened) -> pa.Table | None:
         pieces = raws.view(pa.string()) if printable else raws.cast(pa.string())
     except pa.ArrowInvalid:  # not UTF-8
         return None
-    one.pieces, one.quotes, one.by_reader = len(raws), text.count(b'"'), False
+    one.pieces, one.marks, one.by_reader = len(raws), _marks(text), False
     places = pc.add(_NUMBERS.slice(0, one.pieces), place_of(one.row.batch_id, 0))
     arrived_us = int.from_bytes(pc.min(pc.binary_slice(frames, 0, 8)).as_py(), "big")
     latest = pa.repeat(pa.scalar(arrived_us + AHEAD_US_MAX, pa.int64()), one.pieces)
@@ -226,6 +234,24 @@ def _split_lists(one: Opened) -> pa.BinaryArray | None:
 def _bare(raw: bytes) -> bytes:
     """The items of a record that is a list, else the record."""
     return raw[1:-1] if raw[:1] == b"[" and raw[-1:] == b"]" else raw
+
+
+def _marks(text: bytes) -> Marks:
+    return Marks(text.count(b'"'), text.count(b'":"') + text.count(b'": "'))
+
+
+def _doubt(one: Opened, records: Iterable[int], strings: int, values: int) -> bool:
+    """Whether the text of a batch, but for these records, holds other strings than its events have.
+
+    Without escapes each string has two quotes, and each value that is text one `":"` (or `": "`) before it. Let an
+    event have u values that are no text, with q quotes and t marks of values in them, and k extra keys, m of them
+    with text. It has q + 2k + 2m - 2u quotes and t + m - u marks of values too many; the one less twice the other
+    is q - 2t + 2k, where q >= 4t. So if both sums over a batch are right, q and k are 0 in every event, and so is u.
+    """
+    doubted = [_marks(one.record(number).raw) for number in records]
+    quotes = one.marks.quotes - sum(marks.quotes for marks in doubted)
+    marked = one.marks.values - sum(marks.values for marks in doubted)
+    return quotes != 2 * strings or marked != values
 
 
 def _take_out_doubtful(cursor: DuckDBPyConnection, opened: list[Opened]) -> dict[int, dict[int, range]]:

@@ -2,8 +2,8 @@
 -- by this query alone, an event that the ledger's Reader takes as it stands: then the Reader itself is asked.
 --
 -- Plain is: every field that the shape asks for, with a value that it allows; and nothing else, because the compact
--- text is as long as its fields are, or else because it has as many keys as were found. (A number where a text should
--- be would make up for an extra key; it has no quotes, which is why the caller compares the quotes with `strings`.)
+-- text is as long as its fields are, or else because it has as many keys as were found. What this cannot see is a value
+-- that is no text, which can make up for an extra key; the caller sees it by counting (see _doubt in events.py).
 create or replace temp table event as
 with parsed as (
     select place, raw, latest, printable, json_extract_string(raw, ['$.specversion', '$.id', '$.source', '$.subject',
@@ -52,7 +52,8 @@ select p.place, (s.platform_no * 256 + kind) * 65536::bigint + (p.place & 65535)
             || '(\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])')
         and (printable or not regexp_matches(raw, '[^ -\[\]-~]'))
         then case when compact then 13 + data_strings else try(plain_strings(raw, data_strings)) end
-    end as strings
+    end as strings,
+    case when compact then 0 else try(json_exists(raw, '$.data.position')::integer) end as positions
 from shaped p
 left join platform_source s on s.registry = $registry and s.source = p.source
 left join rated t on t.book = $book and t.platform_no = s.platform_no and t.city_name = p.city_name
