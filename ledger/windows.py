@@ -143,9 +143,14 @@ class Cover:
     near: tuple[Near, ...]
 
 
-def look_back(rules: Rulebook, at: datetime) -> timedelta:
-    """How long before the instant a window that covers it can have begun: the longest of any line."""
-    return timedelta(seconds=_rules_of_all(rules, _day(at))[-1].seconds)
+def look_back(rules: Rulebook, at: datetime) -> dict[Line | None, timedelta]:
+    """How long before the instant a window that covers it can have begun, by the order's line.
+
+    None stands for a line that is not known: the longest of any.
+    """
+    by_length = _rules_of_all(rules, _day(at))
+    longest: dict[Line | None, timedelta] = {rule.line: timedelta(seconds=rule.seconds) for rule in by_length}
+    return longest | {None: timedelta(seconds=by_length[-1].seconds)}
 
 
 def never_bounded(rules: Rulebook, at: datetime) -> timedelta:

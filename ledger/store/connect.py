@@ -7,7 +7,7 @@ cannot write, whatever the code above it does).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import Error as DriverError
 from psycopg import OperationalError as DriverOperationalError
@@ -17,12 +17,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ledger.errors import DanbaoError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 REGISTRAR = "danbao_registrar"
 INGEST = "danbao_ingest"
 SETTLE = "danbao_settle"
 AUDIT = "danbao_audit"
 
-HEAD = "0001"
+HEAD = "0002"
 SERVER_VERSION_MIN = 18  # temporal keys
 _MIGRATION_LOCK = 2022_07_01_00
 
@@ -65,27 +68,34 @@ def ledger(url: str, role: str) -> Iterator[Engine]:
 def migrate(engine: Engine) -> None:
     """Bring the schema to HEAD; two commands at once take turns."""
     from alembic import command  # noqa: PLC0415  slow to import and seldom needed
-    from alembic.config import Config  # noqa: PLC0415
 
     from ledger import examples  # noqa: PLC0415
     from ledger.store import registry  # noqa: PLC0415
 
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        if _version(connection) == HEAD:
+        found = _version(connection)
+        if found == HEAD:
             return
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        config.attributes["connection"] = connection
         try:
-            command.upgrade(config, HEAD)
-            for registration in examples.registrations():
+            command.upgrade(migrations(connection), HEAD)
+            for registration in examples.registrations() if found is None else ():
                 registry.register(connection, registration, example=True)
         except (DBAPIError, DriverError) as error:
             raise DanbaoError(
                 f"The schema could not be made: {_first_line(error)}",
                 "The database user must own the database and may create roles; see deploy/README.md.",
             ) from None
+
+
+def migrations(connection: Connection) -> "Config":
+    """Alembic's configuration: the versions beside this module, run on this connection."""
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
 
 
 def _refuse_older(connection: Connection) -> None:

@@ -16,8 +16,9 @@ from ledger.rating import LINE_CODES, Tariff
 COPY_COLUMNS = {
     "charge": "entry_id, accepted_at, city, amount, platform_no, ordinal, line, order_id, worker_id",
     "event_key": "occurred_at, batch_id, platform_no, ordinal, kind, order_id, slot, worker_id",
-    "order_event": "occurred_at, batch_id, platform_no, ordinal, kind, order_id, worker_id",
+    "order_event": "occurred_at, batch_id, platform_no, ordinal, kind, order_id, worker_id, line",
 }
+LINE_NOT_SAID = b"*"  # a reassignment does not say its order's line
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
@@ -66,15 +67,17 @@ def event_key_rows(later: Iterable[Later], batch_id: int) -> bytes:
 
 
 def order_event_rows(acceptances: Iterable[Acceptance], later: Iterable[Later], batch_id: int) -> bytes:
-    """One row per event of either sort."""
+    """One row per event of either sort; who has the order from then on, and its line, where the event says so."""
     parts = [HEADER]
     pack = _ORDER_EVENT.pack
-    for platform_no, order_id, occurred_us, worker_id, _, _, ordinal, _ in acceptances:
-        fixed = pack(7, 8, occurred_us - POSTGRES_EPOCH_US, 8, batch_id, 2, platform_no, 2, ordinal, 1, b"A")
-        parts.append(fixed + _text(order_id) + _text(worker_id))
+    codes = {line: _LENGTH[1] + code for line, code in LINE_CODES.items()}
+    not_said = _LENGTH[1] + LINE_NOT_SAID
+    for platform_no, order_id, occurred_us, worker_id, _, line, ordinal, _ in acceptances:
+        fixed = pack(8, 8, occurred_us - POSTGRES_EPOCH_US, 8, batch_id, 2, platform_no, 2, ordinal, 1, b"A")
+        parts.append(fixed + _text(order_id) + _text(worker_id) + codes[line])
     for platform_no, order_id, _, occurred_us, kind, new_worker, ordinal in later:
-        fixed = pack(7, 8, occurred_us - POSTGRES_EPOCH_US, 8, batch_id, 2, platform_no, 2, ordinal, 1, kind)
-        worker = NULL if new_worker is None else _text(new_worker)
-        parts.append(fixed + _text(order_id) + worker)
+        fixed = pack(8, 8, occurred_us - POSTGRES_EPOCH_US, 8, batch_id, 2, platform_no, 2, ordinal, 1, kind)
+        holder = NULL + NULL if new_worker is None else _text(new_worker) + not_said
+        parts.append(fixed + _text(order_id) + holder)
     parts.append(TRAILER)
     return b"".join(parts)

@@ -128,6 +128,7 @@ order_event = Table(
     _required("kind", CHAR),
     _required("order_id", Text),
     Column("worker_id", Text),
+    Column("line", CHAR),
 )
 account = Table(
     "account",

@@ -1,12 +1,13 @@
 """Gathering what is recorded of a worker around an instant. In: platform, worker, instant. Out: a Cover.
 
-Two queries: what became the worker's in the days that the longest window can reach (other days are
-pruned by the times given), then, by key, all facts of the few orders of those that are worth a look.
-Where nothing covers the instant, a third and fourth find the order that came next.
+Two queries: what became the worker's as far back as a window of its line can reach (other days are not
+read), then, by key, all facts of the few orders of those that are worth a look. Where nothing covers the
+instant, they are asked again as far back as any window can reach, for what was near, and so is the order
+that came next.
 """
 
 from collections import defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, LiteralString, NamedTuple
 
@@ -15,11 +16,12 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects.postgresql import psycopg
 
-from ledger.rating import LINES
+from ledger.rating import LINE_CODES, LINES
 from ledger.rulebook import Rulebook
+from ledger.store.copy_rows import LINE_NOT_SAID
 from ledger.store.queries import sql
 from ledger.windows import NEAR_AFTER, Cover, Order, OtherVersion, RecordedEvent, judge, look_back, never_bounded
-from schemas.codes import EventType
+from schemas.codes import EventType, Line
 
 KINDS = {
     "A": EventType.ACCEPTED,
@@ -39,16 +41,26 @@ class Seen(NamedTuple):
 
 def windows_at(connection: Connection, rulebook: Rulebook, platform_no: int, worker_id: str, at: datetime) -> Cover:
     """Whether the worker was executing an order of the platform at the instant."""
-    asked = {"platform_no": platform_no, "worker_id": worker_id, "at": at}
-    [begun] = _rows(connection, sql("worker_orders"), asked | {"since": at - look_back(rulebook, at)})
-    known = _facts(connection, asked | begun._asdict() | {"unbounded": never_bounded(rulebook, at)})
-    cover = judge(known, worker_id, at, rulebook)
+    asked = {"platform_no": platform_no, "worker_id": worker_id, "at": at, "unbounded": never_bounded(rulebook, at)}
+    longest = look_back(rulebook, at)
+    cover = judge(_begun(connection, asked, longest), worker_id, at, rulebook)
     if cover.windows:
         return cover
+    known = _begun(connection, asked, dict.fromkeys(longest, longest[None]))
     following = _following(connection, asked)
-    if following is None or following in {one.order_id for one in known}:
-        return cover
-    return judge([*known, *_facts(connection, asked | {"order_id": following})], worker_id, at, rulebook)
+    if following is not None and following not in {one.order_id for one in known}:
+        known += _facts(connection, asked | {"order_id": following})
+    return judge(known, worker_id, at, rulebook)
+
+
+def _begun(connection: Connection, asked: dict[str, Any], longest: dict[Line | None, timedelta]) -> list[Order]:
+    """The orders worth a look of those that became the worker's so long before the instant, by line."""
+    spans = {
+        "lines": [(LINE_CODES[line] if line else LINE_NOT_SAID).decode() for line in longest],
+        "sinces": [asked["at"] - length for length in longest.values()],
+    }
+    [begun] = _rows(connection, sql("worker_orders"), asked | spans | {"earliest": min(spans["sinces"])})
+    return _facts(connection, asked | begun._asdict())
 
 
 def _following(connection: Connection, asked: dict[str, Any]) -> str | None:

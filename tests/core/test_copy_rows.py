@@ -111,6 +111,7 @@ def test_an_order_that_costs_nothing_yet_has_no_entry_and_no_amount():
 def test_every_line_is_written_as_its_letter():
     events = [ACCEPTED._replace(line=line) for line in Line]
     assert [row["line"] for row in rows("charge", charge_rows(events, {TARIFF: 1}))] == list(LINE_CODES.values())
+    assert [row["line"] for row in rows("order_event", order_event_rows(events, [], 9))] == list(LINE_CODES.values())
 
 
 def test_a_later_event_is_written_with_its_slot_and_an_ending_without_a_worker():
@@ -124,9 +125,9 @@ def test_a_later_event_is_written_with_its_slot_and_an_ending_without_a_worker()
 def test_acceptances_and_later_events_are_written_into_one_table():
     shared = {"occurred_at": AT, "batch_id": 9, "platform_no": 7, "order_id": "o-1"}
     assert rows("order_event", order_event_rows([ACCEPTED], [ENDED, REASSIGNED], 9)) == [
-        shared | {"ordinal": 32_767, "kind": b"A", "worker_id": "w-1"},
-        shared | {"ordinal": 1, "kind": b"C", "worker_id": None},
-        shared | {"ordinal": 2, "kind": b"R", "worker_id": "w-2"},
+        shared | {"ordinal": 32_767, "kind": b"A", "worker_id": "w-1", "line": b"D"},
+        shared | {"ordinal": 1, "kind": b"C", "worker_id": None, "line": None},
+        shared | {"ordinal": 2, "kind": b"R", "worker_id": "w-2", "line": b"*"},
     ]
 
 

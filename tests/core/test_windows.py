@@ -123,8 +123,23 @@ def test_every_verdict_occurs_in_a_case():
     assert {case["verdict"] for case in CASES} == set(Verdict)
 
 
-def test_the_look_back_is_the_longest_window_of_any_line():
-    assert look_back(rules(), NOON) == timedelta(hours=48)
+def test_the_look_back_is_the_longest_window_of_the_line_and_of_any_where_it_is_not_known():
+    hours = {line: length / timedelta(hours=1) for line, length in look_back(rules(), NOON).items()}
+    assert hours == {
+        Line.FOOD_DELIVERY: 12,
+        Line.INSTANT_DELIVERY: 12,
+        Line.RIDE_HAILING: 24,
+        Line.INTRA_CITY_FREIGHT: 48,
+        None: 48,
+    }
+
+
+def test_where_a_rule_grew_shorter_the_look_back_is_that_of_the_longer_one():
+    content = json.loads(rules().content)
+    [until] = [rule for rule in content["longest_windows"] if rule["line"] == "instant_delivery"]
+    content["longest_windows"].append(until | {"hours": 6, "in_force_from": "2026-10-03"})
+    until["in_force_until"] = "2026-10-02"
+    assert look_back(Rulebook.from_content(json.dumps(content)), NOON)[Line.INSTANT_DELIVERY] == timedelta(hours=12)
 
 
 def test_an_instant_before_every_rule_is_a_bad_question():
@@ -191,7 +206,8 @@ def test_a_cover_keeps_its_promises(history: list[Order], minutes: int):
     for window in cover.windows:
         assert window.start <= at < window.end <= window.start + window.longest
         assert window.begun_by.worker_id == "W1"
-        assert at - look_back(rules(), at) < window.start, "the gathering reaches every window that covers"
+        known_line = window.order.line if window.begun_by.type is EventType.ACCEPTED else None
+        assert at - look_back(rules(), at)[known_line] < window.start, "the gathering reaches every window that covers"
     for near in cover.near:
         assert not near.window.covers(at)
         assert near.gap >= timedelta()

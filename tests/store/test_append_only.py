@@ -110,7 +110,7 @@ def test_a_day_made_later_is_protected_like_the_others(full_ledger: str) -> None
         connection.execute("select make_order_event_day('2026-09-09')")
         connection.execute(
             "insert into order_event select '2026-09-09T12:00Z', batch_id, platform_no, ordinal, kind,"
-            " order_id, worker_id from order_event limit 1"
+            " order_id, worker_id, line from order_event limit 1"
         )
     for statement in statements(full_ledger, "order_event_20260909"):
         assert refused(full_ledger, statement).sqlstate == "DB001"

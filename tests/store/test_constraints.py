@@ -196,7 +196,7 @@ def test_a_day_has_the_index_by_worker(ledger_url: str) -> None:
     value(ledger_url, "select make_order_event_day('2026-09-09')")
     query = "select indexdef from pg_indexes where tablename = 'order_event_20260909'"
     [(definition,)] = rows(ledger_url, query)
-    assert "(worker_id) WHERE (worker_id IS NOT NULL)" in definition
+    assert "(worker_id, line) WHERE (worker_id IS NOT NULL)" in definition
 
 
 def test_of_two_at_once_one_makes_the_day(ledger_url: str) -> None:

@@ -238,6 +238,8 @@ ROWS_OF_ORDERS: list[Case] = [
     ("order_event", "kind = 'X'", COMPLETED.format("C1"), "C1", "kind"),
     ("order_event", "order_id = 'C2x'", COMPLETED.format("C2"), "C2", "order_id"),
     ("order_event", "worker_id = 'W7'", ACCEPTED.format("A0"), "A0", "worker_id"),
+    ("order_event", "line = 'G'", ACCEPTED.format("A1"), "A1", "line"),
+    ("order_event", "line = 'D'", "order_id = 'A5' and kind = 'R'", "A5", "line"),
     ("conflict", "differs = array['worker']", "order_id = 'A2'", "ordinal 1", "differs"),
     ("conflict", "event = event || jsonb_build_object('worker_id', 'W0')", "order_id = 'D1'", "ordinal 6", "event"),
     ("rejected_record", "raw = raw || '!'", "reason = 'no_rate'", "item 2", "raw"),

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 import sqlalchemy
+from alembic import command
 from sqlalchemy.dialects import postgresql
 from support import owner, rows, value
 
@@ -34,6 +36,15 @@ select relname, attname
 from pg_class join pg_index on indrelid = pg_class.oid and indisprimary
 join pg_attribute on attrelid = pg_class.oid and attnum = any (indkey)
 where relnamespace = 'public'::regnamespace and not relispartition
+"""
+
+BOOKS_OF_THE_FIRST_VERSION = """
+select make_order_event_day('2026-10-03');
+insert into charge (accepted_at, city, amount, platform_no, ordinal, line, order_id, worker_id) values
+    ('2026-10-03T04:00Z', 310100, 0, 1, 0, 'D', 'A', 'W1'), ('2026-10-03T04:00Z', 310100, 0, 1, 1, 'G', 'B', 'W1');
+insert into order_event (occurred_at, batch_id, platform_no, ordinal, kind, order_id, worker_id) values
+    ('2026-10-03T04:00Z', 1, 1, 0, 'A', 'A', 'W1'), ('2026-10-03T04:00Z', 1, 1, 1, 'A', 'B', 'W1'),
+    ('2026-10-03T04:20Z', 1, 1, 2, 'C', 'A', null), ('2026-10-03T04:10Z', 1, 1, 3, 'R', 'A', 'W2')
 """
 
 
@@ -66,6 +77,22 @@ def test_migrating_again_changes_nothing(ledger_url: str) -> None:
     with connect.ledger(ledger_url, connect.INGEST):
         pass
     assert rows(ledger_url, "select oid, xmin::text from pg_class order by oid") == before
+
+
+def test_a_ledger_of_the_first_version_is_carried_over_with_the_line_of_every_order(database_url: str) -> None:
+    engine = sqlalchemy.create_engine(database_url)
+    with engine.begin() as connection:
+        command.upgrade(connect.migrations(connection), "0001")
+    engine.dispose()
+    with owner(database_url) as connection:
+        connection.execute(BOOKS_OF_THE_FIRST_VERSION)
+    with connect.ledger(database_url, connect.AUDIT):
+        pass
+    expected = [("A", "A", "D"), ("B", "A", "G"), ("A", "C", None), ("A", "R", "*")]
+    assert rows(database_url, "select order_id, kind::text, line::text from order_event order by ordinal") == expected
+    assert value(database_url, "select count(*) from platform where example") == 0, "examples are for new ledgers"
+    with owner(database_url) as connection, pytest.raises(psycopg.Error, match="facts are never changed"):
+        connection.execute("update order_event set line = 'F' where line = 'D'")
 
 
 def test_two_commands_that_migrate_at_once_take_turns(database_url: str) -> None:

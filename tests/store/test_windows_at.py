@@ -199,13 +199,35 @@ def test_only_the_days_that_a_window_can_reach_are_read_and_by_index(engine: Eng
         "worker_id": "W1",
         "platform_no": 1,
         "at": NOON,
-        "since": NOON - timedelta(hours=48),
+        "lines": ["D", "*"],
+        "sinces": [NOON - timedelta(hours=12), NOON - timedelta(hours=48)],
+        "earliest": NOON - timedelta(hours=48),
         "until": NOON + timedelta(hours=24),
     }
     for name, days in (("worker_orders", [1, 2, 3]), ("worker_next_order", [3, 4])):
         shown = plan(engine, name, asked)
         assert [day for day in range(1, 11) if f"order_event_202610{day:02}" in shown] == days
         assert "Seq Scan" not in shown
+
+
+def test_of_days_that_only_windows_of_other_lines_can_reach_nothing_is_read(engine: Engine, desk: Desk):
+    for day in range(1, 4):
+        desk.hand_in(accepted(f"O{day}", f"2026-10-{day:02}T23:00:00+08:00"))
+    late = at(690)
+    asked = {"worker_id": "W1", "platform_no": 1, "at": late, "earliest": late - timedelta(hours=48)}
+    delivery = asked | {"lines": ["D"], "sinces": [late - timedelta(hours=12)]}
+    with engine.connect() as connection:
+        connection.execute(text("set local enable_seqscan = off"))
+        shown = connection.scalars(text("explain (analyze) " + sql("worker_orders").text), delivery).all()
+    days = [line for line in shown if " on order_event_2026" in line]
+    assert [("never executed" in line) for line in days] == [True, True, False]
+    assert all("worker_id_line_idx" in line for line in days)
+
+
+def test_an_old_order_of_a_short_line_is_still_named_as_near_where_nothing_covers(engine: Engine, desk: Desk):
+    desk.hand_in([accepted("A", clock(-60 * 20)), accepted("B", clock(-60 * 30)), completed("B", clock(-60 * 29))])
+    cover = asked(engine, "W1", at(0))
+    assert [(near.nearness, near.window.order.order_id) for near in cover.near] == [("beyond_rule", "A")]
 
 
 def test_an_orders_facts_are_read_by_key_alone(engine: Engine, desk: Desk):

@@ -145,9 +145,13 @@ def _columns(table: str, row: Named) -> Named:
     columns = {name: row[name] for name in ("platform_no", "order_id", "worker_id", "ordinal")}
     if table == "charge":
         rest = {"accepted_at": _moment(row["us"]), "city": row["city"], "amount": row["amount"]}
-        return columns | rest | {"line": chr(row["line"] % 256)}
-    columns |= {"occurred_at": _moment(row["us"]), "kind": chr(row["kind"] % 256), "batch_id": _batch_id(row)}
-    return columns | ({"slot": row["slot"]} if table == "event_key" else {})
+        return columns | rest | {"line": _letter(row["line"])}
+    columns |= {"occurred_at": _moment(row["us"]), "kind": _letter(row["kind"]), "batch_id": _batch_id(row)}
+    return columns | ({"slot": row["slot"]} if table == "event_key" else {"line": _letter(row["line"])})
+
+
+def _letter(code: int | None) -> str | None:
+    return None if code is None else chr(code % 256)
 
 
 def _batch_id(row: Named) -> int | None:

@@ -1,3 +1,5 @@
+-- The line that an order_event row says: an acceptance's own; '*' of a reassignment, which says none; null of an ending.
+create macro said_line(kind, line) as case kind when 65 then line when 82 then 42 end;
 -- How many strings a piece of JSON holds, or null where it holds more than an event's fields: for text that is not compact
 -- or has optional fields.
 create macro plain_strings(raw, data_strings) as case

@@ -27,7 +27,7 @@ create table charge (
     place bigint, tag bigint, order_id text, us bigint, worker_id text, city integer, amount integer,
     entry_id bigint, key_no integer);
 create table event_key (place bigint, tag bigint, order_id text, slot text, us bigint, worker_id text);
-create table order_event (place bigint, tag bigint, order_id text, us bigint, worker_id text);
+create table order_event (place bigint, tag bigint, order_id text, us bigint, worker_id text, line integer);
 
 create table counted (batch_id bigint, tariff_no integer, orders bigint);
 create table rejection (
