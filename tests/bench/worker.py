@@ -30,6 +30,7 @@ def main(url: str, file: str) -> None:
 
         booker = loop.Booker(engine, rulebook.load(), switch)
         source = sources.open_file(Path(file), None, None, datetime.now(UTC))
+        sources.keep(engine, source, None)
         totals = loop.Totals()
         clocks.cpu, clocks.wall = thread_time(), monotonic()
         started = monotonic()
