@@ -237,7 +237,8 @@ def _bare(raw: bytes) -> bytes:
 
 
 def _marks(text: bytes) -> Marks:
-    return Marks(text.count(b'"'), text.count(b'":"') + text.count(b'": "'))
+    spaced = text.count(b'": "') if b" " in text else 0
+    return Marks(text.count(b'"'), text.count(b'":"') + spaced)
 
 
 def _doubt(one: Opened, records: Iterable[int], strings: int, values: int) -> bool:
