@@ -143,7 +143,7 @@ class Booker:
 
     def book(self, intake: Intake, head: Head) -> Outcome:
         """Book one batch that begins at the head. Fenced when another process moved the head."""
-        assert intake.records[0].offset == head.next_offset, "nothing is skipped"
+        assert intake.records[0].offset >= head.next_offset, "nothing is booked twice"
         for attempt in range(1, RETRIES_MAX + 1):
             self._prepare(intake)
             try:
@@ -200,7 +200,7 @@ class Booker:
 
     def _keep_batch(self, tx: Connection, intake: Intake, sifted: Sifted, head: Head, batch_id: int) -> Head:
         """Keep the raw bytes, chained to the batch before; returns where the head goes."""
-        segment = evidence.seal(intake.records, head.chain_hash, head.topic, head.partition)
+        segment = evidence.seal(intake.records, head.chain_hash, head.topic, head.partition, head.next_offset)
         after = Head(head.topic, head.partition, intake.records[-1].offset + 1, segment.chain_after)
         tx.execute(
             batch_table.insert().values(
@@ -273,7 +273,9 @@ def _run(booker: Booker, source: Source, totals: Totals, on_outcome: Callable[[O
     for records in source.batches(0 if source.answers_again else head.next_offset):
         known = max(0, head.next_offset - records[0].offset)
         outcomes = [booker.again(records[:known], source.csv, head)] if known else []
-        for intake in booker.intakes(records[known:], source.csv) if known < len(records) else ():
+        fresh = records[known:]
+        assert not fresh or fresh[0].offset == head.next_offset, "nothing is skipped"
+        for intake in booker.intakes(fresh, source.csv) if fresh else ():
             outcomes.append(booker.book(intake, head))
             head = outcomes[-1].head
         for outcome in outcomes:

@@ -72,7 +72,7 @@ def locate(batch: BatchRow, payload: bytes, reader: Reader, ordinals: Iterable[i
     except Damage as damage:
         found.findings.append(Finding(Code.DAMAGED, "segment", batch.key, "payload", "the stored bytes", str(damage)))
         return found
-    found.findings += check_segment(batch, framed, len(records))
+    found.findings += check_segment(batch, framed, records[-1].offset + 1 if records else batch.first_offset)
     intake = reader.read(records)
     read = _by_ordinal(intake)
     found.located = {ordinal: _place(intake, ordinal, read[ordinal]) for ordinal in set(ordinals) & read.keys()}

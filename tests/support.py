@@ -280,7 +280,7 @@ def chain_faults(url: str) -> list[str]:
         at, chain = heads.get((topic, partition), (0, evidence.GENESIS))
         framed = evidence.decompress(payload)
         records = list(evidence.unpack(framed, first))
-        sealed = evidence.seal(records, chain, topic, partition)
+        sealed = evidence.seal(records, chain, topic, partition, first)
         if (at, chain) != (first, before) or (digest, chain_after) != (sealed.raw_sha256, sealed.chain_after):
             faults.append(f"{topic}[{partition}] at {first}")
         heads[topic, partition] = (after, chain_after)

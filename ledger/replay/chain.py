@@ -91,15 +91,15 @@ def _check_links(chain: list[BatchRow], head: HeadRow | None) -> Generator[Findi
     return at, value
 
 
-def check_segment(batch: BatchRow, framed: bytes, records: int) -> Iterator[Finding]:
-    """The segment of a batch, unpacked: its hash, its size and its number of records."""
+def check_segment(batch: BatchRow, framed: bytes, next_offset: int) -> Iterator[Finding]:
+    """The segment of a batch, unpacked: its hash, its size and the offset after its last record."""
     digest = sha256(framed).digest()
     if digest != batch.raw_sha256:
         place = batch.topic, batch.partition, batch.first_offset, batch.next_offset
         theirs = evidence.link(batch.chain_before, digest, *place) == batch.chain_after
         table = "batch" if theirs else "segment"
         yield Finding(Code.DAMAGED, table, batch.key, "raw_sha256", text(digest), text(batch.raw_sha256))
-    expected = {"raw_bytes": len(framed), "next_offset": batch.first_offset + records}
+    expected = {"raw_bytes": len(framed), "next_offset": next_offset}
     yield from differences("batch", batch.key, expected, batch._asdict())
 
 

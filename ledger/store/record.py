@@ -225,9 +225,10 @@ def standing_rejections(tx: Connection, intake: Intake, head: Head) -> list[Reje
         .where(batch.c.next_offset > first, batch.c.first_offset <= last)
         .where(rejected_record.c.record_offset.between(first, last))
     )
+    ordinals = {line.offset: ordinal for line, ordinal in zip(intake.records, intake.first_ordinals, strict=True)}
     return [
         Rejection(
-            intake.first_ordinals[row.record_offset - first] + max(row.item, 0),
+            ordinals[row.record_offset] + max(row.item, 0),
             row.record_offset,
             row.item,
             row.platform_id,

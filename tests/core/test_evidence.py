@@ -43,11 +43,24 @@ TWO = [Record(5, 1, b"a"), Record(6, 2, b"")]
 NEXT = [Record(7, 3, b"{}")]
 SAMPLE = [Record(number, 10**15 + number, b'{"id":"e-%d","subject":"o-%d"}' % (number, number)) for number in range(40)]
 
-RECORDS = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=80)), min_size=1, max_size=12)
+# The same record "a" at offset 5, signed "xy", and one at offset 8, since 6 and 7 hold none:
+#
+#   notes:   printf '\377\377\377\377\377\377\377\372' '\0\0\0\3' 'Sxy'
+#            printf '\377\377\377\377\377\377\377\371' '\0\0\0\11' 'G\0\0\0\0\0\0\0\2'
+NOTED = [Record(5, 1, b"a", b"xy"), Record(8, 2, b"")]
+NOTED_FRAMES = (
+    FRAMES + "fffffffffffffffa00000003" + b"Sxy".hex() + "fffffffffffffff900000009" + b"G".hex() + "00" * 7 + "02"
+)
+
+RECORDS = st.lists(st.tuples(st.integers(0, 2**63 - 1), st.binary(max_size=80)), min_size=1, max_size=12)
 
 
 def numbered(rows: list[tuple[int, bytes]], first: int = 0) -> list[Record]:
     return [Record(first + place, arrived_us, raw) for place, (arrived_us, raw) in enumerate(rows)]
+
+
+def note(offset: int, content: bytes) -> bytes:
+    return (-1 - offset).to_bytes(8, "big", signed=True) + len(content).to_bytes(4, "big") + content
 
 
 def opened(segment: Segment, first: int) -> list[Record]:
@@ -67,15 +80,15 @@ def stored(frame: bytes) -> bytes:
 
 
 def test_records_are_framed_as_the_golden_vector_says():
-    assert pack(TWO).hex() == FRAMES
+    assert pack(TWO, 5).hex() == FRAMES
     assert list(unpack(bytes.fromhex(FRAMES), 5)) == TWO
 
 
 def test_the_chain_is_the_golden_one():
-    first = seal(TWO, GENESIS, "orders", 3)
+    first = seal(TWO, GENESIS, "orders", 3, 5)
     assert (first.raw_sha256.hex(), first.chain_after.hex()) == (DIGEST, LINK)
     assert first.chain_before == bytes(32)
-    second = seal(NEXT, first.chain_after, "orders", 3)
+    second = seal(NEXT, first.chain_after, "orders", 3, 7)
     assert (second.raw_sha256.hex(), second.chain_before.hex(), second.chain_after.hex()) == (
         DIGEST_2,
         LINK,
@@ -84,7 +97,7 @@ def test_the_chain_is_the_golden_one():
 
 
 def test_a_payload_is_its_hash_and_one_zstd_frame():
-    payload = seal(TWO, GENESIS, "orders", 3).payload
+    payload = seal(TWO, GENESIS, "orders", 3, 5).payload
     assert payload[:32] == sha256(payload[32:]).digest()
     assert zstandard.ZstdDecompressor().decompress(payload[32:]).hex() == FRAMES
 
@@ -93,21 +106,63 @@ def test_a_payload_is_its_hash_and_one_zstd_frame():
 @given(RECORDS, st.integers(0, 2**40))
 def test_what_was_sealed_is_opened_byte_for_byte(rows: list[tuple[int, bytes]], first: int):
     records = numbered(rows, first)
-    segment = seal(records, GENESIS, "orders", 0)
+    segment = seal(records, GENESIS, "orders", 0, first)
     assert opened(segment, first) == records
-    assert segment.raw_bytes == len(pack(records))
+    assert segment.raw_bytes == len(pack(records, first))
 
 
-def test_a_segment_says_only_contiguous_offsets():
-    with pytest.raises(AssertionError, match="contiguous"):
-        seal([Record(5, 1, b"a"), Record(7, 2, b"b")], GENESIS, "orders", 0)
+def test_signatures_and_offsets_that_hold_no_record_are_noted_as_the_golden_vector_says():
+    assert pack(NOTED, 5).hex() == NOTED_FRAMES
+    assert list(unpack(bytes.fromhex(NOTED_FRAMES), 5)) == NOTED
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(0, 2**40))
+def test_whatever_offsets_are_missing_and_whoever_signed_is_opened_as_it_was(data: st.DataObject, first: int):
+    gaps = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+    records, offset = [], first
+    for gap in gaps:
+        offset += gap
+        signature = data.draw(st.none() | st.binary(max_size=64))
+        records.append(
+            Record(offset, data.draw(st.integers(0, 2**63 - 1)), data.draw(st.binary(max_size=9)), signature)
+        )
+        offset += 1
+    segment = seal(records, GENESIS, "orders", 0, first)
+    assert opened(segment, first) == records
+
+
+def test_what_is_booked_already_is_not_sealed_again():
+    with pytest.raises(AssertionError, match="booked twice"):
+        seal(TWO, GENESIS, "orders", 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("notes", "damage"),
+    [
+        (note(5, b"X"), "cannot be read"),
+        (note(5, b"S1") + note(5, b"S2"), "cannot be read"),
+        (note(7, b"S1"), "holds no record"),
+        (note(5, b"G" + bytes(8)), "cannot be"),
+        (note(4, b"G" + bytes(7) + b"\1"), "cannot be"),
+        (note(6, b"G" + bytes(7) + b"\1") + note(6, b"G" + bytes(7) + b"\1"), "cannot be"),
+        (note(7, b"G" + bytes(7) + b"\1"), "cannot be"),
+        (note(6, b"G" + bytes(6)), "cannot be read"),
+        (bytes.fromhex(FRAMES)[:13], "cannot be read"),
+    ],
+    ids=["letter", "signed twice", "no record", "no offsets", "before", "overlap", "after", "short", "record"],
+)
+def test_notes_that_do_not_fit_the_records_are_damage(notes: bytes, damage: str):
+    whole = bytes.fromhex(FRAMES) + note(5, b"S") if notes[:1] == b"\0" else bytes.fromhex(FRAMES)
+    with pytest.raises(Damage, match=damage):
+        list(unpack(whole + notes, 5))
 
 
 # Nothing changes unseen
 
 
 def test_every_changed_byte_of_a_stored_segment_is_found():
-    payload = seal(SAMPLE, GENESIS, "orders", 0).payload
+    payload = seal(SAMPLE, GENESIS, "orders", 0, 0).payload
     for place in range(len(payload)):
         for bit in range(8):
             changed = bytearray(payload)
@@ -117,7 +172,7 @@ def test_every_changed_byte_of_a_stored_segment_is_found():
 
 
 def test_every_cut_off_segment_is_found():
-    payload = seal(SAMPLE, GENESIS, "orders", 0).payload
+    payload = seal(SAMPLE, GENESIS, "orders", 0, 0).payload
     for length in range(len(payload)):
         with pytest.raises(Damage):
             decompress(payload[:length])
@@ -125,12 +180,12 @@ def test_every_cut_off_segment_is_found():
 
 def test_bytes_after_a_segment_are_found():
     with pytest.raises(Damage):
-        decompress(seal(SAMPLE, GENESIS, "orders", 0).payload + b"\0")
+        decompress(seal(SAMPLE, GENESIS, "orders", 0, 0).payload + b"\0")
 
 
 def test_every_changed_byte_of_a_record_breaks_the_chain():
-    segment = seal(TWO, GENESIS, "orders", 3)
-    framed = pack(TWO)
+    segment = seal(TWO, GENESIS, "orders", 3, 5)
+    framed = pack(TWO, 5)
     for place in range(len(framed)):
         changed = bytearray(framed)
         changed[place] ^= 0xFF
@@ -139,15 +194,15 @@ def test_every_changed_byte_of_a_record_breaks_the_chain():
 
 
 def test_a_payload_made_anew_around_other_records_is_found():
-    segment = seal(TWO, GENESIS, "orders", 3)
-    forged = segment._replace(payload=seal([Record(5, 1, b"b"), Record(6, 2, b"")], GENESIS, "orders", 3).payload)
+    segment = seal(TWO, GENESIS, "orders", 3, 5)
+    forged = segment._replace(payload=seal([Record(5, 1, b"b"), Record(6, 2, b"")], GENESIS, "orders", 3, 5).payload)
     with pytest.raises(Damage, match="not the bytes"):
         opened(forged, 5)
 
 
 def test_every_frame_that_is_cut_off_is_found_or_leaves_a_record_missing():
-    framed = pack(SAMPLE)
-    whole = [len(pack(SAMPLE[:count])) for count in range(len(SAMPLE))]
+    framed = pack(SAMPLE, 0)
+    whole = [len(pack(SAMPLE[:count], 0)) for count in range(len(SAMPLE))]
     for length in range(len(framed)):
         if length in whole:
             assert len(list(unpack(framed[:length], 0))) == whole.index(length)
@@ -165,7 +220,7 @@ def test_a_link_holds_the_place_of_its_segment(topic: str, partition: int, first
 
 
 def test_a_link_holds_all_links_before_it():
-    other = seal(NEXT, bytes.fromhex(LINK[::-1]), "orders", 3)
+    other = seal(NEXT, bytes.fromhex(LINK[::-1]), "orders", 3, 7)
     assert other.chain_after.hex() != LINK_2
 
 

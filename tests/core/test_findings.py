@@ -46,7 +46,7 @@ def chain(lengths: list[int], topic: str = "orders") -> tuple[list[BatchRow], li
     rows, value, at = [], GENESIS, 0
     for number, length in enumerate(lengths, 1):
         records = [Record(at + place, 0, b"{}") for place in range(length)]
-        segment = evidence.seal(records, value, topic, 0)
+        segment = evidence.seal(records, value, topic, 0, records[0].offset)
         counts = length, length, 0, 0, 0
         recorded_at = NOON + timedelta(minutes=number)
         place = number, topic, 0, at, at + length
@@ -105,9 +105,9 @@ def test_heads_and_chains_come_in_pairs():
 
 def test_a_segment_is_held_against_its_batch():
     [row], _ = chain([2])
-    framed = evidence.pack([Record(0, 0, b"{}"), Record(1, 0, b"{}")])
+    framed = evidence.pack([Record(0, 0, b"{}"), Record(1, 0, b"{}")], 0)
     assert list(check_segment(row, framed, 2)) == []
-    other = evidence.pack([Record(0, 0, b"{}"), Record(1, 0, b"[]")])
+    other = evidence.pack([Record(0, 0, b"{}"), Record(1, 0, b"[]")], 0)
     assert told(check_segment(row, other, 2)) == [(Code.DAMAGED, "segment", "raw_sha256")]
     wrong = row._replace(raw_sha256=b"x" * 32)
     assert told(check_segment(wrong, framed, 2)) == [(Code.DAMAGED, "batch", "raw_sha256")]

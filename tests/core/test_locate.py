@@ -44,7 +44,7 @@ def encode(value: object) -> bytes:
 def batch_of(raws: list[bytes], reader: Reader) -> tuple[BatchRow, bytes]:
     """A batch from offset 7 on, as the loop keeps it."""
     records = [Record(7 + place, to_us(NOON), raw) for place, raw in enumerate(raws)]
-    segment = evidence.seal(records, GENESIS, "desk", 0)
+    segment = evidence.seal(records, GENESIS, "desk", 0, 7)
     events = reader.read(records).events
     counts = (events, events, 0, 0, 0)
     row = BatchRow(
@@ -132,7 +132,7 @@ def tampered(**changes: Any) -> list[tuple[str, str, str]]:
 
 def test_a_changed_segment_is_found():
     assert tampered(payload=b"") == [("damaged", "segment", "payload")]
-    other = evidence.seal([Record(7, to_us(NOON), encode(event("B")))], GENESIS, "desk", 0)
+    other = evidence.seal([Record(7, to_us(NOON), encode(event("B")))], GENESIS, "desk", 0, 7)
     assert ("damaged", "segment", "raw_sha256") in tampered(payload=other.payload)
 
 

@@ -59,7 +59,7 @@ class Room:
     def read(self, raws: list[bytes]) -> tuple[dict[int, Facts], list[Rejection], int, int]:
         """Events by ordinal, rejections, the number of events, and how many records the Reader was asked for."""
         records = [Record(place, to_us(ARRIVED), raw) for place, raw in enumerate(raws)]
-        segment = evidence.seal(records, evidence.GENESIS, "desk", 0)
+        segment = evidence.seal(records, evidence.GENESIS, "desk", 0, 0)
         row = BatchRow(
             *(BATCH, "desk", 0, 0, len(raws), b"", ARRIVED, 0, 0, 0, 0, 0),
             *(segment.raw_bytes, segment.raw_sha256, segment.chain_before, segment.chain_after),

@@ -17,7 +17,7 @@ from duckdb import DuckDBPyConnection, InvalidInputException
 
 from ledger import evidence
 from ledger.calendar import day_number
-from ledger.evidence import Damage, Record
+from ledger.evidence import Damage, Notes, Record
 from ledger.intake import AHEAD_US_MAX, SCHEME_BEGAN_US, Intake, Reader, Rejection
 from ledger.rating import LINE_CODES, Rating, Tariff
 from ledger.replay.chain import BatchRow, check_segment
@@ -28,7 +28,6 @@ from schemas.orders import EVENTS_PER_RECORD_MAX, RECORD_BYTES_MAX
 
 _NUMBERS = pa.array(range(ORDINALS_MAX), pa.int64())
 _FRAME = Struct(">qI")  # as in ledger.evidence, whose `unpack` has the last word on what is damaged
-_LENGTH = Struct(">I")
 ALL = -1  # instead of the number of a record
 SPACED_BYTES = 200  # whether a platform writes JSON with spaces shows at once
 _ACCEPTED = ord("A")
@@ -77,7 +76,7 @@ class Yield:
 
 @dataclass(slots=True)
 class Opened:
-    """A batch whose segment was unpacked: where the frame of each record begins, and the last one ends.
+    """A batch whose segment was unpacked: where the frame of each record begins, and the last one ends; its notes.
 
     `items`: the first piece of each record, and the number of pieces, where there are lists. `marks`: those of all
     its pieces of JSON. `by_reader`: nothing of it is plain.
@@ -86,6 +85,7 @@ class Opened:
     row: BatchRow
     framed: bytes
     frames: list[int]
+    notes: Notes
     items: list[int] | None = None
     pieces: int = 0
     marks: Marks = NO_MARKS
@@ -95,7 +95,9 @@ class Opened:
         """A record by its number."""
         begin, end = self.frames[number : number + 2]
         arrived_us, _ = _FRAME.unpack_from(self.framed, begin)
-        return Record(self.row.first_offset + number, arrived_us, self.framed[begin + _FRAME.size : end])
+        offset = self.notes.offsets[number]
+        raw = self.framed[begin + _FRAME.size : end]
+        return Record(offset, arrived_us, raw, self.notes.signatures.get(offset))
 
     def records(self) -> list[Record]:
         """All records."""
@@ -121,27 +123,30 @@ def open_segments(rows: Iterable[BatchRow], payloads: dict[int, bytes], result: 
             if row.batch_id not in payloads:
                 raise Damage("there is none")
             framed = evidence.decompress(payloads[row.batch_id])
-            one = Opened(row, framed, _frames(framed, row.first_offset))
+            frames = _frames(framed, row.first_offset)
+            notes = evidence.notes_of(framed, frames[-1], row.first_offset, len(frames) - 1)
         except Damage as damage:
             result.unreadable.append(row.batch_id)
             result.findings.append(Finding(Code.DAMAGED, "segment", row.key, "payload", "a segment", str(damage)))
             continue
-        records = len(one.frames) - 1
-        result.findings += check_segment(row, framed, records)
-        result.records += records
-        opened.append(one)
+        result.findings += check_segment(row, framed, notes.offsets[-1] + 1)
+        result.records += len(notes.offsets)
+        opened.append(Opened(row, framed, frames, notes))
     return opened
 
 
 def _frames(framed: bytes, first_offset: int) -> list[int]:
     """Where the frame of each record begins, and where the last one ends."""
     frames = [0]
-    append, length_at, header = frames.append, _LENGTH.unpack_from, _FRAME.size
-    at, last = 0, len(framed) - header
+    append, frame_at, header = frames.append, _FRAME.unpack_from, _FRAME.size
+    at, last, number = 0, len(framed) - header, 0
     while at <= last:
-        at += header + length_at(framed, at + 8)[0]
+        number, length = frame_at(framed, at)
+        if number < 0:  # from here on there are notes
+            break
+        at += header + length
         append(at)
-    if at != len(framed) or not at:
+    if not at or (at != len(framed) and number >= 0):
         known = sum(1 for _ in evidence.unpack(framed, first_offset))
         raise Damage(f"it unpacks to {known} records")
     return frames

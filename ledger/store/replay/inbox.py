@@ -27,6 +27,6 @@ def judge_inbox(connection: Connection, batches: list[BatchRow]) -> Iterator[Fin
     records = (Record(row.record_offset, to_us(row.arrived_at), row.record) for row in rows)
     for batch in ours:
         held = list(islice(records, batch.next_offset - batch.first_offset))
-        digest = sha256(evidence.pack(held)).digest()
+        digest = sha256(evidence.pack(held, batch.first_offset)).digest()
         if digest != batch.raw_sha256:
             yield Finding(Code.DIFFERS, TOPIC, batch.key, "record", text(batch.raw_sha256), text(digest))
