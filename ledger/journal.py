@@ -109,10 +109,12 @@ def _premium_entry(
     receivable = Account("premium_receivable", key.province, key.platform_no)
     income = Account("premium_income", key.province, None)
     postings: list[Posting] = []
-    for tariff in tariffs:
-        count = counts[tariff]
-        postings.append(Posting(receivable, tariff.day, count, count * tariff.amount))
-        postings.append(Posting(income, tariff.day, count, -count * tariff.amount))
+    for day, alike in groupby(tariffs, key=lambda tariff: tariff.day):
+        # More than one of a day where rulebooks agree on the rate, and orders of both are charged or reversed here.
+        first, *others = alike
+        count = sum((counts[tariff] for tariff in others), counts[first])
+        postings.append(Posting(receivable, day, count, count * first.amount))
+        postings.append(Posting(income, day, count, -count * first.amount))
     return Entry(
         "premium",
         key.platform_no,
