@@ -116,7 +116,9 @@ def _engine(url: str) -> Engine:
     backend = parsed.get_backend_name()
     if backend not in ("postgresql", "postgres"):
         raise DanbaoError(f"{backend} is not a database that the ledger runs on.", fix)
-    return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2, max_overflow=2)
+    address = parsed.set(drivername="postgresql+psycopg")
+    # What is looked at under a lock must be as new as the lock, whatever the server's own setting is.
+    return create_engine(address, isolation_level="READ COMMITTED", pool_size=2, max_overflow=2)
 
 
 def _version(connection: Connection) -> str | None:

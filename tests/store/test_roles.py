@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
-from support import Desk, accepted, rows, rules
+from support import Desk, accepted, owner, rows, rules, value
 
 from ledger.examples import simulated
 from ledger.store import connect, reference, registry, settle
@@ -35,6 +35,20 @@ def books(engine: Engine, ledger_url: str) -> str:
     """A ledger with an order in it."""
     Desk(engine).hand_in(accepted("A"))
     return ledger_url
+
+
+def test_each_statement_sees_what_others_committed_before_it_whatever_the_server_is_set_to(ledger_url: str) -> None:
+    """What is looked at under a lock must be as new as the lock."""
+    name = value(ledger_url, "select quote_ident(current_database())")
+    with owner(ledger_url) as connection:
+        connection.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'")
+        try:
+            with owner(ledger_url) as another:
+                assert another.execute("show transaction_isolation").fetchone() == ("repeatable read",)
+            with connect.ledger(ledger_url, connect.INGEST) as engine, engine.begin() as tx:
+                assert tx.scalar(text("show transaction_isolation")) == "read committed"
+        finally:
+            connection.execute(f"alter database {name} reset default_transaction_isolation")
 
 
 @pytest.mark.parametrize("role", INSERTS)
