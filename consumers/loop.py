@@ -107,11 +107,13 @@ class Booker:
         self._engine = engine
         self._rules = rules
         self._rating = Rating(rules)
+        self._changing = reference.ChangingRules(self._rating)
         self._switch = switch
         self._accounts = journal.Accounts()
         self._days: set[date] = set()
         with engine.begin() as tx:
             reference.keep_rulebook(tx, rules)
+            self._changing.look(tx)
             self._platforms = registry.all_platforms(tx)
 
     def head(self, topic: str, partition: int) -> Head:
@@ -226,10 +228,9 @@ class Booker:
 
     def _post(self, tx: Connection, sifted: Sifted, batch_id: int, numbers: dict[EntryKey, int]) -> Counter[Tariff]:
         """Write the entries for what was charged; returns the orders charged per tariff."""
-        changes: list[record.Change] = []
-        if not self._rules.plain_orders():
-            platform_ids = {row.platform_no: row.platform_id for row in self._platforms}
-            changes = record.changes(tx, sifted, self._rating, platform_ids)
+        platform_ids = {row.platform_no: row.platform_id for row in self._platforms}
+        changes = record.changes(tx, sifted, self._changing, platform_ids)
+        if changes:
             self._accounts.ensure(self._engine, premium_accounts(change.tariff for change in changes))
         counts = record.counts(sifted, changes)
         sealed = reference.sealed_months(tx, {tariff.province for tariff in counts})

@@ -3,6 +3,10 @@
 In: platform, line, place and day of acceptance. Out: the tariff that applies (base amount × float
 factor, whole 毫) or None where no rate is in force. domain.md §2: labour is insured where the order is
 accepted, at the rate in force when it happened.
+
+Rulebooks may disagree about a past day. The one under which an order's acceptance is booked then decides about
+the order for ever: what it costs, which event charges it, whether a cancellation gives the charge back. Its
+ending may be booked before or after, elsewhere, and under a rulebook that says otherwise: the sum is the same.
 """
 
 from dataclasses import dataclass
@@ -37,6 +41,11 @@ class Tariff:
     amount: int
     charged_when_accepted: bool
     reversed_when_cancelled: bool
+
+    @property
+    def plain(self) -> bool:
+        """Whether no ending changes what the acceptance charged."""
+        return self.charged_when_accepted and not self.reversed_when_cancelled
 
 
 class Rating:
@@ -80,7 +89,12 @@ class Rating:
 
 
 def change_by_ending(tariff: Tariff, ending: bytes) -> tuple[str, int] | None:
-    """What an ending (b"C" completed, b"X" cancelled) changes in the charge: a kind and a sign, or nothing."""
+    """What an ending (b"C" completed, b"X" cancelled) changes in an order's charge: a kind and a sign, or nothing.
+
+    `tariff`: by the rulebook under which the order's acceptance is booked, whichever the ending is booked under. So an
+    order is charged once, by its acceptance or else by its completion; and a cancellation gives back the very
+    amount that the acceptance charged, or nothing.
+    """
     if ending == b"C" and not tariff.charged_when_accepted:
         return "charge", 1
     if ending == b"X" and tariff.charged_when_accepted and tariff.reversed_when_cancelled:

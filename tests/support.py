@@ -7,8 +7,9 @@ where a database of its own would take a few hundred.
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cache
 from itertools import count
@@ -28,6 +29,7 @@ from ledger.evidence import Record
 from ledger.rulebook import Rulebook
 from ledger.store import connect
 from ledger.store.heads import Head
+from ledger.store.replay import Report, replay
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / ".." / "shared" / "data"
@@ -149,11 +151,20 @@ def rules() -> Rulebook:
 
 
 @cache
-def rules_where(charging_event: str, on_cancellation: str) -> Rulebook:
-    """The same rules, but for what charges an order and what a cancellation does."""
+def rules_where(charging_event: str, on_cancellation: str, base: str | None = "") -> Rulebook:
+    """The same rules, but for what charges an order and what a cancellation does.
+
+    `base`: what instant delivery costs in yuan, where that differs too; None: there is no rate for it.
+    """
     content = json.loads(rules().content)
     for rule in content["order_rules"]:
         rule |= {"charging_event": charging_event, "on_cancellation": on_cancellation}
+    priced = [rule for rule in content["premium_bases"] if rule["line"] == "instant_delivery"]
+    for rule in priced:
+        if base is None:
+            content["premium_bases"].remove(rule)
+        elif base:
+            rule["premium_base"] = base
     return Rulebook.from_content(json.dumps(content, ensure_ascii=False))
 
 
@@ -253,6 +264,12 @@ class Desk:
 
 
 # ---- questions to the books
+
+
+def replayed(url: str) -> Report:
+    """What `danbao audit replay` finds."""
+    with tempfile.TemporaryDirectory() as spill, connect.ledger(url, connect.AUDIT) as engine:
+        return replay(engine, Path(spill), 2, lambda _: nullcontext(lambda _: None))
 
 
 def differences(url: str) -> list[list[str]]:

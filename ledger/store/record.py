@@ -5,20 +5,22 @@ known and copies again. `charge` and `event_key` are the keys that never expire.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from ledger.calendar import from_us, to_us
 from ledger.intake import Acceptance, Intake, Key, Later, Rejection
 from ledger.journal import EntryKey, entry_key
-from ledger.rating import LINES, Rating, Tariff, change_by_ending
+from ledger.rating import LINES, Tariff, change_by_ending
 from ledger.sift import Conflict, KnownAcceptance, KnownLater, LaterKey, Sifted, sift
 from ledger.store import copy_rows
 from ledger.store.heads import Head
 from ledger.store.queries import sql
+from ledger.store.reference import ChangingRules
 from ledger.store.tables import batch, charge_change, conflict, rejected_record
 from schemas.codes import Reason
 
@@ -112,7 +114,7 @@ def _letter(value: str | bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an ending changes in an order's charge, where the rules say so. `sign`: +1 charge, -1 reverse."""
+    """What an ending changes in an order's charge. `sign`: +1 charge, -1 reverse; the tariff is the acceptance's."""
 
     key: Key
     kind: str
@@ -120,27 +122,69 @@ class Change:
     tariff: Tariff
 
 
-def changes(tx: Connection, sifted: Sifted, rating: Rating, platform_ids: dict[int, str]) -> list[Change]:
-    """Charges that depend on how an order ended; only rules other than the default need them.
+def changes(tx: Connection, sifted: Sifted, rules: ChangingRules, platform_ids: Mapping[int, str]) -> list[Change]:
+    """What endings change in charges: of the orders that this batch accepts or ends, those whose other half is known.
 
-    An order's acceptance and its ending may be booked by two processes at once, neither of which sees the
-    other's. From here to the commit they take turns, so that the second one sees both.
+    Only rules other than the default let an ending change anything: where none are recorded, nothing more is asked.
+    An order's acceptance and its ending may be booked by two processes at once, neither of which sees the other's. So
+    a batch that accepts orders under such rules has a lock for itself from here to the commit, and every batch that
+    ends orders shares it. Whoever comes second sees the other's half; and sees the rules too, which are recorded
+    before anything is booked under them. The lock is a statement of its own because a statement sees what was
+    committed before it began, not before it got the lock.
     """
-    tx.execute(select(func.pg_advisory_xact_lock(CHANGES_LOCK)))
-    accepted = {event[:2]: event.tariff for event in sifted.acceptances}
+    alone = not rules.own_is_plain and any(not event.tariff.plain for event in sifted.acceptances)
+    if not alone and not sifted.later:
+        return []
+    lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+    tx.execute(select(lock(CHANGES_LOCK)))
+    rules.look(tx)
+    if not rules.ratings:
+        return []
+    here = {event[:2]: event.tariff for event in sifted.acceptances}
     ended = {event[:2]: event.kind for event in sifted.later if not event.slot}
-    elsewhere = known_acceptances(tx, [key for key in ended if key not in accepted])
-    for key, known in elsewhere.items():
-        tariff = rating.tariff_at(key[0], platform_ids[key[0]], known.city, known.line, known.occurred_us)
-        if tariff:
-            accepted[key] = tariff
-    before = known_later(tx, [(*key, "") for key in accepted if key not in ended])
+    tariffs = here | _accepted_elsewhere(tx, [key for key in ended if key not in here], rules, platform_ids)
+    changing = {key: tariff for key, tariff in tariffs.items() if not tariff.plain}
+    before = known_later(tx, [(*key, "") for key in changing if key not in ended])
     ended |= {(number, order): known.kind for (number, order, _), known in before.items()}
     found = []
-    for key in sorted(accepted.keys() & ended.keys()):
-        if change := change_by_ending(accepted[key], ended[key]):
-            found.append(Change(key, *change, accepted[key]))
+    for key in sorted(changing.keys() & ended.keys()):
+        if change := change_by_ending(changing[key], ended[key]):
+            found.append(Change(key, *change, changing[key]))
     return found
+
+
+def _accepted_elsewhere(
+    tx: Connection, keys: list[Key], rules: ChangingRules, platform_ids: Mapping[int, str]
+) -> dict[Key, Tariff]:
+    """Orders that other batches accepted under rules by which an ending can change the charge: their tariffs."""
+    if not keys:
+        return {}
+    numbers, orders = zip(*keys, strict=True)
+    asked = {"platform_nos": list(numbers), "order_ids": list(orders)}
+    rows = tx.execute(sql("accepted_under"), asked).all()
+    uncharged = _uncharged_under(tx, [row for row in rows if row.entry_id is None])
+    found = {}
+    for row in rows:
+        key = row.platform_no, row.order_id
+        rating = rules.ratings.get(uncharged[key] if row.entry_id is None else bytes(row.rulebook_hash))
+        if rating:
+            line, at = LINES[_letter(row.line)], to_us(row.accepted_at)
+            tariff = rating.tariff_at(row.platform_no, platform_ids[row.platform_no], row.city, line, at)
+            assert tariff, "what was booked had a tariff"
+            charged = (tariff.amount, True) if tariff.charged_when_accepted else (0, False)
+            assert charged == (row.amount, row.entry_id is not None), "the charge is what its rulebook says"
+            found[key] = tariff
+    return found
+
+
+def _uncharged_under(tx: Connection, rows: Sequence[Row[Any]]) -> dict[Key, bytes]:
+    """The rulebooks of acceptances to which no entry leads."""
+    if not rows:
+        return {}
+    columns = ("platform_no", "order_id", "worker_id", "accepted_at")
+    asked = {f"{column}s": [getattr(row, column) for row in rows] for column in columns}
+    found = tx.execute(sql("uncharged_under"), asked)
+    return {(row.platform_no, row.order_id): bytes(row.rulebook_hash) for row in found}
 
 
 def keep_changes(tx: Connection, found: list[Change], numbers: dict[EntryKey, int]) -> None:

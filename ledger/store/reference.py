@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import Range, insert
 
+from ledger.rating import Rating
 from ledger.rulebook import Rulebook
 from ledger.store.tables import rate, rulebook, settlement, source
 
@@ -39,6 +40,25 @@ def rulebook_of(tx: Connection, rulebook_hash: bytes) -> Rulebook:
     content = tx.scalar(select(rulebook.c.content).where(rulebook.c.rulebook_hash == rulebook_hash))
     assert content is not None
     return Rulebook.from_content(content)
+
+
+class ChangingRules:
+    """The recorded rulebooks by which an ending can change a charge, each with its rating. Knows those it has read."""
+
+    def __init__(self, own: Rating) -> None:
+        """`own`: the rating that this process books by."""
+        self.own_is_plain = own.rulebook.plain_orders()
+        self.ratings = {} if self.own_is_plain else {own.rulebook.hash: own}
+        self._known = {own.rulebook.hash}
+
+    def look(self, tx: Connection) -> None:
+        """Read what was recorded since; where nothing was, this is one look at a few rows."""
+        recorded = {bytes(found) for found in tx.scalars(select(rulebook.c.rulebook_hash))}
+        for rulebook_hash in recorded - self._known:
+            rules = rulebook_of(tx, rulebook_hash)
+            if not rules.plain_orders():
+                self.ratings[rulebook_hash] = Rating(rules)
+            self._known.add(rulebook_hash)
 
 
 def keep_source(engine: Engine, values: dict[str, Any]) -> None:

@@ -149,6 +149,17 @@ def test_what_a_later_event_did_to_the_charge_is_told(
     assert (len(found["entries"]), found["premium"]) == (entries, premium)
 
 
+def test_a_charge_by_completion_leads_to_the_rate_of_the_acceptance_whatever_the_rules_are_now(
+    engine: Engine, ask: Callable[..., Result]
+):
+    Desk(engine, book=rules_where("completed", "keep", "0.25")).hand_in(accepted("A"))
+    Desk(engine).hand_in(completed("A"))
+    found = answer(ask("A", "--json"))
+    assert found["sound"]
+    assert (found["premium"], found["rate"]["amount"]) == ("0.25", "0.25")
+    assert [(change["kind"], change["amount"]) for change in found["adjustments"]] == [("charge", "0.25")]
+
+
 def test_each_event_leads_to_the_bytes_that_were_sent(ask: Callable[..., Result], desk: Desk):
     first, second, third = accepted("A"), reassigned("A", "W2"), completed("A")
     desk.hand_in(accepted("X"), [accepted("Y"), first, {"bad": 1}, second])

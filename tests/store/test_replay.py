@@ -25,6 +25,8 @@ from support import (
     new_ledger,
     owner,
     reassigned,
+    replayed,
+    rows,
     rules,
     rules_where,
     value,
@@ -36,7 +38,7 @@ from ledger.examples import simulated
 from ledger.replay.findings import Code, Finding
 from ledger.simulate import Plan, Simulation
 from ledger.store import connect, settle
-from ledger.store.replay import Report, replay
+from ledger.store.replay import replay
 
 TABLE_OF = re.compile(r"(?:update|delete from|insert into) (\w+)")
 LATE = "2026-10-04T09:00:00+08:00"
@@ -45,11 +47,6 @@ F1,K1,2026-10-03 09:04:48+08:00,2026-10-03 09:30:00+08:00,False,38.9,121.6
 F2,K2,2026-10-03 09:05:48+08:00,,False,,
 F3,K1,soon,,False,,
 """
-
-
-def replayed(url: str) -> Report:
-    with tempfile.TemporaryDirectory() as spill, connect.ledger(url, connect.AUDIT) as engine:
-        return replay(engine, Path(spill), 2, lambda _: nullcontext(lambda _: None))
 
 
 # ---- a ledger with something of everything
@@ -136,6 +133,18 @@ def book_other_rules(engine: Engine) -> None:
     back = Desk(engine, "reversing", book=rules_where("accepted", "reverse"))
     back.hand_in(compact(accepted("R1")), compact(cancelled("R1")), compact(accepted("R2")))
     back.hand_in(compact(cancelled("R2")))
+    book_disagreeing(engine)
+
+
+def book_disagreeing(engine: Engine) -> None:
+    """Orders whose ending is booked under a rulebook that says otherwise of the day of their acceptance."""
+    books = rules(), rules_where("completed", "keep"), rules_where("accepted", "reverse", "0.25")
+    plain, completing, reversing = (Desk(engine, "disagreeing", number, book) for number, book in enumerate(books))
+    plain.hand_in(compact(accepted("X1")), compact(accepted("X2")))
+    completing.hand_in(compact(accepted("X3")), compact(completed("X1")), compact(completed("X5")))
+    reversing.hand_in(compact(accepted("X4")), compact(cancelled("X2")), compact(cancelled("X6")))
+    plain.hand_in(compact(completed("X3")), compact(cancelled("X4")), compact(accepted("X5")))
+    completing.hand_in(compact(accepted("X6")), compact(completed("X6")))
 
 
 @pytest.fixture(scope="module")
@@ -432,6 +441,47 @@ def test_a_whole_batch_that_nobody_sent_breaks_the_chain(books: str):
     assert {(Code.CHAIN, "batch"), (Code.DAMAGED, "segment"), (Code.DIFFERS, "partition_head")} <= {
         (one.code, one.table) for one in found
     }
+
+
+# ---- rulebooks that disagree
+
+TAMPERED = {
+    "a charge by completion taken out": (
+        "delete from charge_change where order_id = 'X3'",
+        (Code.MISSING, "eleme X3 charge", "row", "none"),
+    ),
+    "a reversal at the rate of the ending's rulebook": (
+        "update charge_change set amount = -700 where order_id = 'X4'",
+        (Code.DIFFERS, "eleme X4 reverse", "amount", "-700"),
+    ),
+    "a change moved to an entry of another batch": (
+        "update charge_change set entry_id = 1 where order_id = 'X3'",
+        (Code.DIFFERS, "eleme X3 charge", "entry_id", "batch 1, "),
+    ),
+    "a second charge, by a completion under rules by which completions charge": (
+        "insert into charge_change select platform_no, 'X1', kind, entry_id, amount from charge_change"
+        " where order_id = 'X3'",
+        (Code.UNFOUNDED, "eleme X1 charge", "row", "700 毫 in entry "),
+    ),
+    "a charge given back, by a cancellation under rules by which cancellations reverse": (
+        "insert into charge_change select platform_no, 'X2', kind, entry_id, -700 from charge_change"
+        " where order_id = 'X4'",
+        (Code.UNFOUNDED, "eleme X2 reverse", "row", "-700 毫 in entry "),
+    ),
+}
+
+
+def test_each_order_has_the_changes_that_the_rulebook_of_its_acceptance_asks_for(books: str):
+    query = "select order_id, kind, amount from charge_change where order_id like 'X%%' order by 1"
+    assert rows(books, query) == [("X3", "charge", 700), ("X4", "reverse", -2_500)]
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_tampered_change_of_an_order_between_rulebooks_is_named(books: str, what: str):
+    statement, (code, key, detail, found) = TAMPERED[what]
+    named = [one for one in findings(books, statement) if one.table == "charge_change"]
+    assert [(one.code, one.key, one.detail) for one in named] == [(code, key, detail)]
+    assert named[0].found.startswith(found)
 
 
 # ---- how findings are told

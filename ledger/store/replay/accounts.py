@@ -28,7 +28,7 @@ from ledger.store.replay.tariffs import Tariffs
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an ending changed in an order's charge, and in which batch."""
+    """What an ending changed in an order's charge, and in which batch; the tariff is the acceptance's."""
 
     batch_id: int
     kind: str
@@ -42,7 +42,10 @@ class Change:
 
 
 class Changes:
-    """What endings change in charges. Knows the rulebooks by which they do, by batch."""
+    """What endings change in charges, by the rulebook of the batch that holds the order's acceptance.
+
+    `ratings`: by batch, where the batch's rulebook lets an ending change a charge.
+    """
 
     def __init__(self, ratings: dict[int, Rating], names: Names, keys: EntryKeys) -> None:
         self._ratings = ratings
@@ -66,23 +69,18 @@ class Changes:
     def _expected(self, order: Named, recorded_in: set[int]) -> Change | None:
         """The change of an order that has ended. Which of two partitions was later is told by where it is recorded."""
         accepted_in, ended_in = from_place(order["place"])[0], from_place(order["end_place"])[0]
-        either = {"end": [ended_in], "acceptance": [accepted_in], None: [ended_in, accepted_in]}[order["later"]]
-        changes = [self._change(order, batch_id) for batch_id in either]
-        for change in changes:
-            if {change.batch_id} == recorded_in if change else not recorded_in:
-                return change
-        return changes[0]
-
-    def _change(self, order: Named, batch_id: int) -> Change | None:
-        """The change that this batch makes, being the later one; None where the rules let an ending change nothing."""
-        rating = self._ratings.get(batch_id)
+        rating = self._ratings.get(accepted_in)
         if rating is None:
             return None
         line = LINES[chr(order["line"])]
         name = self._names.platform(order["platform_no"])
         tariff = rating.tariff_at(order["platform_no"], name, order["city"], line, order["us"])
         effect = tariff and change_by_ending(tariff, bytes([order["kind"]]))
-        return Change(batch_id, *effect, tariff) if tariff and effect else None
+        if not (tariff and effect):
+            return None
+        either = {"end": [ended_in], "acceptance": [accepted_in], None: [ended_in, accepted_in]}[order["later"]]
+        made_in = next((batch_id for batch_id in either if {batch_id} == recorded_in), either[0])
+        return Change(made_in, *effect, tariff)
 
     def _compared(self, key: str, change: Change | None, found: list[Named]) -> Iterator[Finding]:
         rest = [row for row in found if change is None or row["kind"] != change.kind]
