@@ -34,6 +34,7 @@ from ledger.store.heads import Head
 from ledger.store.queries import sql
 from ledger.store.tables import batch as batch_table
 from ledger.store.tables import segment as segment_table
+from schemas.both import Both
 from schemas.codes import Answer, Reason
 
 EVENTS_PER_BATCH = 20_000  # a batch closes at or after about this many; twice as many gain little more
@@ -249,7 +250,10 @@ def switch_from_environment() -> Switch:
     if step is None:
         return lambda _: None
     if step not in STEPS:
-        raise BadQuestion(f"DANBAO_CRASH_AT={step} is no step.", f"Steps: {', '.join(STEPS)}")
+        raise BadQuestion(
+            Both(f"DANBAO_CRASH_AT={step} is no step.", f"DANBAO_CRASH_AT={step} 不是处理步骤。"),
+            Both(f"Steps: {', '.join(STEPS)}", f"处理步骤：{'、'.join(STEPS)}"),
+        )
 
     def pull(reached: str) -> None:
         if reached == step:

@@ -29,6 +29,7 @@ from ledger.intake import EventReader
 from ledger.mapping import CsvReader, Mapping
 from ledger.store import reference
 from ledger.store.tables import inbox
+from schemas.both import Both
 
 READ_BYTES = 1024 * 1024
 ZSTD_BYTES = 4 * 1024  # of compressed bytes at a time: they may unpack to thirty thousand times as many
@@ -74,8 +75,14 @@ def open_file(
     """A file, identified by its content. BadQuestion where a CSV has no mapping or a mapping no CSV."""
     if _plain_suffix(path) == ".csv" and mapping is None:
         raise BadQuestion(
-            f"{path.name} is a CSV file, so a mapping must say what its columns mean.",
-            f"Give --map with one of: {', '.join(mappings.bundled())}, or your own YAML file.",
+            Both(
+                f"{path.name} is a CSV file, so a mapping must say what its columns mean.",
+                f"{path.name} 是 CSV 文件，须由映射说明各列的含义。",
+            ),
+            Both(
+                f"Give --map with one of: {', '.join(mappings.bundled())}, or your own YAML file.",
+                f"请用 --map 指定内置映射（{'、'.join(mappings.bundled())}）或自备的 YAML 文件。",
+            ),
         )
     content = _digest(path)
     if mapping is None:
@@ -118,12 +125,21 @@ def _shift(path: Path, mapping: Mapping, header: bytes, first_day: date | None) 
 def files(path: Path) -> list[Path]:
     """The file itself, or the files of a directory that can hold records, by name."""
     if not path.exists():
-        raise BadQuestion(f"{path} does not exist.", "Give a file or a directory of files.")
+        raise BadQuestion(
+            Both(f"{path} does not exist.", f"{path} 不存在。"),
+            Both("Give a file or a directory of files.", "请给出文件，或存放文件的目录。"),
+        )
     if path.is_file():
         return [path]
     found = sorted(child for child in path.iterdir() if child.is_file() and _plain_suffix(child) in SUFFIXES)
     if not found:
-        raise BadQuestion(f"{path} holds no file of records.", f"Records are in files named *{', *'.join(SUFFIXES)}.")
+        raise BadQuestion(
+            Both(f"{path} holds no file of records.", f"{path} 中没有记录文件。"),
+            Both(
+                f"Records are in files named *{', *'.join(SUFFIXES)}.",
+                f"记录文件的名称为 *{'、*'.join(SUFFIXES)}。",
+            ),
+        )
     return found
 
 
@@ -152,8 +168,14 @@ def read_lines(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> 
                 rest = lines.pop()
                 if len(rest) > LINE_BYTES_MAX:
                     raise BadQuestion(
-                        f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes.",
-                        "Records are one to a line; check that this is a file of records.",
+                        Both(
+                            f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes.",
+                            f"{path.name} 有一行超过 {LINE_BYTES_MAX} 字节。",
+                        ),
+                        Both(
+                            "Records are one to a line; check that this is a file of records.",
+                            "每行一条记录；请确认这是记录文件。",
+                        ),
                     )
                 for line in lines:
                     if bare := line.rstrip(b"\r"):
@@ -162,8 +184,11 @@ def read_lines(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> 
                 told = stored.tell()
         except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
             raise BadQuestion(
-                f"{path.name} does not unpack: {error}",
-                "It was cut off or is of another format; what came before is booked, the rest is not.",
+                Both(f"{path.name} does not unpack: {error}", f"{path.name} 无法解压：{error}"),
+                Both(
+                    "It was cut off or is of another format; what came before is booked, the rest is not.",
+                    "文件不完整或格式不符；此前的部分已入账，其余没有入账。",
+                ),
             ) from None
         if bare := rest.rstrip(b"\r"):
             yield bare

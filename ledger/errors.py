@@ -1,8 +1,11 @@
 """Errors that end a command: what was wrong, and what to do.
 
 Errors *in data* are values (`schemas.codes.Reason` and findings), never exceptions; these are for
-questions that cannot be answered and for states in which going on would harm the ledger.
+questions that cannot be answered and for states in which going on would harm the ledger. Whoever
+raises one says it in both languages; the command shows the reader's.
 """
+
+from schemas.both import Both
 
 
 class DanbaoError(Exception):
@@ -10,10 +13,13 @@ class DanbaoError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, fix: str = "") -> None:
-        super().__init__(what if not fix else f"{what}\n{fix}")
+    def __init__(self, what: Both, fix: Both) -> None:
+        super().__init__(what, fix)
         self.what = what
         self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.fix}"
 
 
 class BadQuestion(DanbaoError):

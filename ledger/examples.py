@@ -16,7 +16,7 @@ def simulated() -> tuple[PlatformRegistration, ...]:
     """The platforms whose orders `danbao simulate` makes."""
     name = "example_platforms.yaml"
     raw = files("ledger").joinpath(name).read_bytes()
-    return yamlfile.parse(raw, name, PlatformFile, "mend the file that came with danbao").platforms
+    return yamlfile.parse(raw, name, PlatformFile, yamlfile.OURS).platforms
 
 
 def registrations() -> tuple[PlatformRegistration, ...]:

@@ -23,6 +23,7 @@ import orjson
 from ledger import yamlfile
 from ledger.errors import BadQuestion
 from ledger.written_time import clock
+from schemas.both import Both
 from schemas.mapping import (
     COLUMN,
     AcceptedRule,
@@ -38,7 +39,7 @@ Row = list[str]
 Text = Callable[[Row], str | None]  # None: a column that it needs is empty
 Event = dict[str, Any]
 
-HOW_TO = "how to write a mapping: ledger/mappings/README.md"
+HOW_TO = Both("How to write a mapping: ledger/mappings/README.md.", "映射的写法见 ledger/mappings/README.md。")
 
 
 class Unmapped(Exception):
@@ -99,8 +100,14 @@ def load(name_or_path: str) -> Mapping:
     path = Path(name_or_path)
     if not path.is_file():
         raise BadQuestion(
-            f"There is no mapping {name_or_path!r}, and no such file.",
-            f"Bundled mappings: {', '.join(known)}; or give the path of a YAML file ({HOW_TO}).",
+            Both(
+                f"There is no mapping {name_or_path!r}, and no such file.",
+                f"没有名为 {name_or_path!r} 的映射，也没有这个文件。",
+            ),
+            Both(
+                f"Bundled mappings: {', '.join(known)}; or give the path of a YAML file. {HOW_TO.en}",
+                f"内置映射：{'、'.join(known)}；或给出 YAML 文件的路径。{HOW_TO.zh}",
+            ),
         )
     return parse(path.read_bytes(), str(path))
 
@@ -147,9 +154,13 @@ class CsvReader:
             return self._cells(header.removeprefix(b"\xef\xbb\xbf"))
         except Unmapped as unmapped:
             raise BadQuestion(
-                f"The header line cannot be read: {unmapped.detail}",
-                f"Mapping {self._shape.name} expects {self._shape.encoding} with {self._shape.delimiter!r}"
-                " between the columns.",
+                Both(f"The header line cannot be read: {unmapped.detail}", f"表头行无法读取：{unmapped.detail}"),
+                Both(
+                    f"Mapping {self._shape.name} expects {self._shape.encoding} with {self._shape.delimiter!r}"
+                    " between the columns.",
+                    f"映射 {self._shape.name} 要求编码为 {self._shape.encoding}、列间以"
+                    f" {self._shape.delimiter!r} 分隔。",
+                ),
             ) from None
 
     def _cells(self, raw: bytes) -> Row:
@@ -250,10 +261,16 @@ class _Texts:
     def cell(self, column: str) -> int:
         """Where in the row the column stands."""
         if self._columns.count(column) != 1:
-            many = "twice" if column in self._columns else "not"
+            many = Both("twice", "有两个") if column in self._columns else Both("not", "没有")
             raise BadQuestion(
-                f"Mapping {self._shape.name} reads column {column!r}, which the file's header has {many}.",
-                f"The header has: {', '.join(self._columns)[:2_000]}",
+                Both(
+                    f"Mapping {self._shape.name} reads column {column!r}, which the file's header has {many.en}.",
+                    f"映射 {self._shape.name} 要读取列 {column!r}，而文件表头中{many.zh}该列。",
+                ),
+                Both(
+                    f"The header has: {', '.join(self._columns)[:2_000]}",
+                    f"表头各列：{'、'.join(self._columns)[:2_000]}",
+                ),
             )
         return self._columns.index(column)
 
@@ -325,8 +342,14 @@ def first_day(mapping: Mapping, header: bytes, rows: Iterable[bytes]) -> date:
     earliest = min((event["time"][:10] for raw in rows for event in _readable(reader, raw)), default=None)
     if earliest is None:
         raise BadQuestion(
-            f"Mapping {mapping.name} reads no row as an acceptance, so the file has no first day.",
-            "Is it the right mapping for this file? Without --first-day each row's fault is listed.",
+            Both(
+                f"Mapping {mapping.name} reads no row as an acceptance, so the file has no first day.",
+                f"映射 {mapping.name} 未能从任何一行读出接单，无法确定文件的首日。",
+            ),
+            Both(
+                "Is it the right mapping for this file? Without --first-day each row's fault is listed.",
+                "请确认映射与文件相符；不加 --first-day 则会列出每一行的错误。",
+            ),
         )
     return date.fromisoformat(earliest)
 

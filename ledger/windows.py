@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from ledger.calendar import SCHEME_BEGAN, SHANGHAI
 from ledger.errors import BadQuestion
 from ledger.rulebook import Rulebook
+from schemas.both import Both
 from schemas.codes import Doubt, EventType, Line
 from schemas.rulebook import LongestWindow
 
@@ -258,7 +259,10 @@ def _rules_of_all(rules: Rulebook, day: date) -> list[LongestWindow]:
         and (rule.in_force_until is None or rule.in_force_until >= first)
     ]
     if not reaching:
-        raise BadQuestion(f"No longest window is in force on {day}.", f"The scheme began on {SCHEME_BEGAN}.")
+        raise BadQuestion(
+            Both(f"No longest window is in force on {day}.", f"{day} 没有生效的最长订单时段规则。"),
+            Both(f"The scheme began on {SCHEME_BEGAN}.", f"制度自 {SCHEME_BEGAN} 起施行。"),
+        )
     return sorted(reaching, key=lambda rule: rule.hours)
 
 

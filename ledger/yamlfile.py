@@ -10,20 +10,23 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ledger import shape_faults
 from ledger.errors import BadQuestion
+from schemas.both import Both
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]
 
 FILE_BYTES_MAX = 256 * 1024
+OURS = Both("Mend the file that came with danbao.", "请修复 danbao 自带的该文件。")  # what to do about a file of ours
 
 
 class _Fault(Exception):
-    def __init__(self, line: int, reason: str) -> None:
+    def __init__(self, line: int, reason: Both) -> None:
         self.line, self.reason = line, reason
 
 
-def parse(raw: bytes, file_name: str, model: type[Model], how_to: str) -> Model:
+def parse(raw: bytes, file_name: str, model: type[Model], how_to: Both) -> Model:
     """The bytes of a YAML file → the model. `how_to` is what the error says to do."""
     lines: dict[Place, int] = {}
     try:
@@ -34,26 +37,42 @@ def parse(raw: bytes, file_name: str, model: type[Model], how_to: str) -> Model:
     except ValidationError as error:
         place, reason = _first(error)
         line = _line_of(place, lines)
-    raise BadQuestion(f"{file_name}:{line}: {reason}", how_to[:1].upper() + how_to[1:] + ".")
+    raise BadQuestion(Both(f"{file_name}:{line}: {reason.en}", f"{file_name}:{line}: {reason.zh}"), how_to)
 
 
 def _compose(raw: bytes) -> yaml.Node | None:
     if len(raw) > FILE_BYTES_MAX:
-        raise _Fault(1, f"{len(raw)} bytes; such a file has {FILE_BYTES_MAX} at most")
+        raise _Fault(
+            1,
+            Both(
+                f"{len(raw)} bytes; such a file has {FILE_BYTES_MAX} at most",
+                f"共 {len(raw)} 字节；此类文件至多 {FILE_BYTES_MAX} 字节",
+            ),
+        )
     try:
         text = raw.decode("utf-8-sig")
         for token in yaml.scan(text):
             if isinstance(token, yaml.AliasToken):
-                raise _Fault(token.start_mark.line + 1, f"*{token.value}: write it out; aliases are not taken")
+                raise _Fault(
+                    token.start_mark.line + 1,
+                    Both(
+                        f"*{token.value}: write it out; aliases are not taken",
+                        f"*{token.value}：请写出原值，不接受别名",
+                    ),
+                )
         node: yaml.Node | None = yaml.compose(text, yaml.BaseLoader)
     except UnicodeDecodeError as error:
-        raise _Fault(raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text") from None
+        raise _Fault(raw.count(b"\n", 0, error.start) + 1, Both("not UTF-8 text", "不是 UTF-8 文本")) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise _Fault(line, f"not YAML: {error.problem}") from None
+        raise _Fault(line, _not_yaml(error.problem)) from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise _Fault(1, f"not YAML: {error}") from None
+        raise _Fault(1, _not_yaml(error)) from None
     return node
+
+
+def _not_yaml(why: object) -> Both:
+    return Both(f"not YAML: {why}", f"不是 YAML：{why}")
 
 
 def _plain(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
@@ -67,20 +86,20 @@ def _plain(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
     for key_node, value_node in node.value:
         key, line = str(key_node.value), key_node.start_mark.line + 1
         if key in values:
-            raise _Fault(line, f"{key} stands twice")
+            raise _Fault(line, Both(f"{key} stands twice", f"{key} 重复出现"))
         lines[(*place, key)] = line
         values[key] = _plain(value_node, (*place, key), lines)
     return values
 
 
-def _first(error: ValidationError) -> tuple[Place, str]:
+def _first(error: ValidationError) -> tuple[Place, Both]:
     """The first fault: its place in the file, and what is wrong there."""
-    fault = error.errors(include_url=False, include_context=False)[0]
+    fault = error.errors(include_url=False)[0]
     # pydantic names the branch of a union in the path, which the file does not.
     place = tuple(part for part in fault["loc"] if not str(part).startswith("order."))
     named = ".".join(str(part) for part in place)
-    reason = fault["msg"].removeprefix("Value error, ")
-    return place, f"{named}: {reason}" if named else reason
+    reason = shape_faults.both(fault)
+    return place, Both(f"{named}: {reason.en}", f"{named}：{reason.zh}") if named else reason
 
 
 def _line_of(place: Place, lines: dict[Place, int]) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 
+from schemas.both import ShapeError
 from schemas.codes import CITIES, PLATFORM_ID, Line
 from schemas.platforms import PlatformId, PlatformRegistration
 
@@ -34,7 +35,10 @@ def bare_column(template: str) -> str | None:
 
 def _braces(template: str) -> str:
     if "{" in COLUMN.sub("", template) or "}" in COLUMN.sub("", template):
-        raise ValueError(f"{template!r} has a brace without its partner; a column is written {{column}}")
+        raise ShapeError(
+            f"{template!r} has a brace without its partner; a column is written {{column}}",
+            f"{template!r} 的花括号不成对；列写作 {{列名}}",
+        )
     return template
 
 
@@ -42,32 +46,41 @@ def _time_format(text: str) -> str:
     if text in NAMED_TIME_FORMATS:
         return text
     if "%" not in text:
-        raise ValueError(
-            f"{text!r} is neither one of {', '.join(NAMED_TIME_FORMATS)} nor a pattern like %Y-%m-%d %H:%M"
+        raise ShapeError(
+            f"{text!r} is neither one of {', '.join(NAMED_TIME_FORMATS)} nor a pattern like %Y-%m-%d %H:%M",
+            f"{text!r} 既不是 {'、'.join(NAMED_TIME_FORMATS)} 之一，也不是 %Y-%m-%d %H:%M 这样的格式",
         )
     try:
         datetime.strptime(datetime(2000, 1, 2).strftime(text), text)  # noqa: DTZ001, DTZ007  only tries the pattern
     except ValueError as error:
-        raise ValueError(f"{text!r} is no time pattern: {error}") from None
+        raise ShapeError(f"{text!r} is no time pattern: {error}", f"{text!r} 不是时间格式：{error}") from None
     return text
 
 
 def _line(*made: str) -> None:
     for text in made:
         if text not in LINES:
-            raise ValueError(f"{text!r} is not a line of business; known: {', '.join(LINES)}")
+            raise ShapeError(
+                f"{text!r} is not a line of business; known: {', '.join(LINES)}",
+                f"{text!r} 不是已知行业；可用的行业：{'、'.join(LINES)}",
+            )
 
 
 def _city(*made: str) -> None:
     for text in made:
         if text not in CITIES:
-            raise ValueError(f"{text!r} is not a city of GB/T 2260, six digits")
+            raise ShapeError(
+                f"{text!r} is not a city of GB/T 2260, six digits", f"{text!r} 不是 GB/T 2260 的六位城市代码"
+            )
 
 
 def _platform(*made: str) -> None:
     for text in made:
         if not re.fullmatch(PLATFORM_ID, text):
-            raise ValueError(f"{text!r} is not a platform id: 1 to 32 of a-z, 0-9, - and _")
+            raise ShapeError(
+                f"{text!r} is not a platform id: 1 to 32 of a-z, 0-9, - and _",
+                f"{text!r} 不是平台标识：应为 1 至 32 个 a-z、0-9、- 或 _",
+            )
 
 
 def _constant(check: Callable[[str], None]) -> AfterValidator:
@@ -188,12 +201,15 @@ class MappingFile(BaseModel):
     platforms: Annotated[tuple[PlatformRegistration, ...], Field(max_length=100)]
 
     def outcomes(self, template: str) -> tuple[str, ...]:
-        """Every text that a constant or translated template can become; ValueError for other templates."""
+        """Every text that a constant or translated template can become; ShapeError for other templates."""
         if not columns_of(template):
             return (template,)
         column = bare_column(template)
         if column is None or column not in self.translate:
-            raise ValueError(f"{template!r} must be a constant, or one column that `translate` lists the values of")
+            raise ShapeError(
+                f"{template!r} must be a constant, or one column that `translate` lists the values of",
+                f"{template!r} 应为常量，或取值已在 `translate` 中列明的一列",
+            )
         return tuple(dict.fromkeys(self.translate[column].values()))
 
     @model_validator(mode="after")
@@ -213,5 +229,8 @@ class MappingFile(BaseModel):
         listed = [registration.platform_id for registration in self.platforms]
         if listed and sorted(made) != sorted(listed):
             rows, heads = ", ".join(made), ", ".join(listed)
-            raise ValueError(f"the rows make events of {rows}, but `platforms` lists {heads}")
+            raise ShapeError(
+                f"the rows make events of {rows}, but `platforms` lists {heads}",
+                f"各行生成 {rows} 的事件，而 `platforms` 所列为 {heads}",
+            )
         return self

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from stdnum.cn import uscc as gb_32100
 from stdnum.exceptions import InvalidChecksum, ValidationError
 
+from schemas.both import ShapeError
 from schemas.codes import ANY, PLATFORM_ID, PROVINCES, Line
 
 NAME_CHARS_MAX = 100
@@ -24,9 +25,14 @@ def _credit_code(text: str) -> str:
     try:
         valid: str = gb_32100.validate(text)
     except InvalidChecksum:
-        raise ValueError(f"{text} does not have the check digit that GB 32100 asks for") from None
+        raise ShapeError(
+            f"{text} does not have the check digit that GB 32100 asks for", f"{text} 的校验码不符合 GB 32100"
+        ) from None
     except ValidationError:
-        raise ValueError(f"{text!r} is not a unified social credit code (GB 32100): 18 characters") from None
+        raise ShapeError(
+            f"{text!r} is not a unified social credit code (GB 32100): 18 characters",
+            f"{text!r} 不是统一社会信用代码（GB 32100）：应为 18 位",
+        ) from None
     return valid
 
 
@@ -41,15 +47,24 @@ def _each_province(days: Any) -> Any:
 def _known_provinces(days: dict[str, date]) -> dict[str, date]:
     for province, day in days.items():
         if province not in PROVINCES:
-            raise ValueError(f"{province!r} is not a province; write the first two digits of GB/T 2260, such as 31")
+            raise ShapeError(
+                f"{province!r} is not a province; write the first two digits of GB/T 2260, such as 31",
+                f"{province!r} 不是省份；请写 GB/T 2260 前两位，如 31",
+            )
         if day < SCHEME_BEGAN:
-            raise ValueError(f"{day} in province {province} is before the scheme began on {SCHEME_BEGAN}")
+            raise ShapeError(
+                f"{day} in province {province} is before the scheme began on {SCHEME_BEGAN}",
+                f"省份 {province} 的 {day} 早于制度施行日 {SCHEME_BEGAN}",
+            )
     return days
 
 
 def _not_any(text: str) -> str:
     if text == ANY:
-        raise ValueError(f"{ANY!r} stands for every platform in a rule; choose another id")
+        raise ShapeError(
+            f"{ANY!r} stands for every platform in a rule; choose another id",
+            f"{ANY!r} 在规则中代表所有平台，请另选标识",
+        )
     return text
 
 

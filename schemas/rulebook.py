@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from schemas.both import ShapeError
 from schemas.codes import ANY, LINE_NAMES, PLATFORM_ID, PROVINCES, Line
 
 RULES_PER_TOPIC_MAX = 10_000
@@ -47,17 +48,25 @@ MARK_MEANINGS: dict[Mark, tuple[str, str]] = {
 
 def _exact(decimals: int, most: Decimal, least_decimals: int, zero: bool, text: str) -> str:
     if re.fullmatch(r"-[0-9.]+", text):
-        raise ValueError(f"{text} is negative")
+        raise ShapeError(f"{text} is negative", f"{text} 是负数")
     if not re.fullmatch(PLAIN_NUMBER, text):
-        raise ValueError(f'{text!r} is not a plain decimal number such as "0.07"')
+        raise ShapeError(
+            f'{text!r} is not a plain decimal number such as "0.07"', f'{text!r} 不是 "0.07" 这样的十进制数'
+        )
     number = Decimal(text).normalize()
     needed = max(0, -int(number.as_tuple().exponent))
     if number == 0 and not zero:
-        raise ValueError(f"{text} is zero; a rule that no longer applies gets a last day instead")
+        raise ShapeError(
+            f"{text} is zero; a rule that no longer applies gets a last day instead",
+            f"{text} 为零；不再适用的规则应写明最后一日",
+        )
     if needed > decimals:
-        raise ValueError(f"{text} has {needed} decimals, at most {decimals} can be represented")
+        raise ShapeError(
+            f"{text} has {needed} decimals, at most {decimals} can be represented",
+            f"{text} 有 {needed} 位小数，至多 {decimals} 位",
+        )
     if number > most:
-        raise ValueError(f"{text} is more than {most}, the largest value taken here")
+        raise ShapeError(f"{text} is more than {most}, the largest value taken here", f"{text} 超过上限 {most}")
     return f"{number:.{max(needed, least_decimals)}f}"
 
 
@@ -67,19 +76,25 @@ def _number(decimals: int, most: str, least_decimals: int, zero: bool = False) -
 
 def _known_line(text: str) -> str:
     if text != ANY and text not in LINE_NAMES:
-        raise ValueError(f"{text!r} is not a line of business: {', '.join(LINE_NAMES)} or any")
+        raise ShapeError(
+            f"{text!r} is not a line of business: {', '.join(LINE_NAMES)} or any",
+            f"{text!r} 不是已知行业：{'、'.join(LINE_NAMES)} 或 any",
+        )
     return text
 
 
 def _known_province(text: str) -> str:
     if text != ANY and text not in PROVINCES:
-        raise ValueError(f'{text!r} is not a province: two digits of GB/T 2260 in quotes, such as "31", or any')
+        raise ShapeError(
+            f'{text!r} is not a province: two digits of GB/T 2260 in quotes, such as "31", or any',
+            f'{text!r} 不是省份：应为加引号的 GB/T 2260 前两位，如 "31"，或 any',
+        )
     return text
 
 
 def _prose(text: str) -> str:
     if not (words := text.split()):
-        raise ValueError("is empty")
+        raise ShapeError("is empty", "为空")
     return " ".join(words)
 
 
@@ -137,7 +152,9 @@ class Rule(BaseModel):
     def _not_before_it_begins(cls, until: date | None, info: ValidationInfo) -> date | None:
         first = info.data.get("in_force_from")
         if until and first and until < first:
-            raise ValueError(f"the last day {until} is before the first day {first}")
+            raise ShapeError(
+                f"the last day {until} is before the first day {first}", f"最后一日 {until} 早于第一日 {first}"
+            )
         return until
 
     def holds_on(self, day: date) -> bool:
@@ -188,14 +205,18 @@ class FloatBands(Rule):
         edge: str | None = "0"
         for band in bands:
             if band.ratio_from_percent != edge:
-                raise ValueError(
-                    f"a band begins at {band.ratio_from_percent} %, {edge or 'no further one'} was expected"
+                raise ShapeError(
+                    f"a band begins at {band.ratio_from_percent} %, {edge or 'no further one'} was expected",
+                    f"有一档从 {band.ratio_from_percent}% 起，此处应{f'从 {edge}% 起' if edge else '不再有下一档'}",
                 )
             edge = band.ratio_below_percent
             if edge is not None and Decimal(edge) <= Decimal(band.ratio_from_percent):
-                raise ValueError(f"a band from {band.ratio_from_percent} % to under {edge} % is empty")
+                raise ShapeError(
+                    f"a band from {band.ratio_from_percent} % to under {edge} % is empty",
+                    f"从 {band.ratio_from_percent}% 起、不足 {edge}% 的一档为空",
+                )
         if edge is not None:
-            raise ValueError(f"no band says what holds from {edge} % upwards")
+            raise ShapeError(f"no band says what holds from {edge} % upwards", f"{edge}% 及以上没有对应的档次")
         return bands
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from languages import is_chinese
 
 from ledger.rulebook import load
 from schemas.rulebook import Mark
@@ -309,6 +310,84 @@ def test_every_query_is_used_and_every_used_query_exists():
 
 def test_queries_cast_their_parameters_in_full():
     assert [name for name, text in queries().items() if re.search(r":\w+::", text)] == []
+
+
+# Whatever reaches a person is said in both languages
+
+
+def calls(path: Path, *names: str) -> Iterator[ast.Call]:
+    """Where a file calls one of these."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and (dotted(node.func) or getattr(node.func, "id", "")).split(".")[-1] in names:
+            yield node
+
+
+def errors() -> dict[str, bool]:
+    """DanbaoError and all that are one, by name; whether `what` and `fix` are handed to it as they are."""
+    found = {"DanbaoError": True}
+    classes = [node for path in modules().values() for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+    while new := [
+        node
+        for node in classes
+        if node.name not in found and any(isinstance(base, ast.Name) and base.id in found for base in node.bases)
+    ]:
+        for node in new:
+            own = any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body)
+            found[node.name] = not own
+    return found
+
+
+def literals(node: ast.AST) -> str:
+    """The text that stands in the code itself, without keys and how a value is formatted."""
+    if isinstance(node, ast.FormattedValue | ast.Subscript):
+        return literals(node.value)
+    own = constant_text(node) or ""
+    return own + "".join(literals(child) for child in ast.iter_child_nodes(node))
+
+
+def is_both(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Both"
+
+
+def test_no_error_is_raised_in_one_language():
+    taken = errors()
+    assert {"BadQuestion", "Fenced", "Busy", "RuleFault"} <= taken.keys()
+    as_they_are = [name for name, handed in taken.items() if handed]
+    raised = [(path, call) for path in modules().values() for call in calls(path, *as_they_are)]
+    assert len(raised) > 40
+    wrong = [
+        f"{name_of(path)}:{call.lineno}"
+        for path, call in raised
+        if len(call.args) != 2 or any(literals(part) and not is_both(part) for part in call.args)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["Both", "ShapeError", "say"])
+def test_english_stands_first_and_chinese_beside_it(name: str):
+    said = [
+        (f"{name_of(path)}:{call.lineno}", *map(literals, call.args))
+        for path in modules().values()
+        for call in calls(path, name)
+        if not isinstance(call.args[0], ast.Starred)
+    ]
+    assert len(said) > 20
+    wrong = [
+        place
+        for place, english, chinese in said
+        if is_chinese(english.replace("单保", "")) or (re.search("[A-Za-z]{2}", english) and not is_chinese(chinese))
+    ]
+    assert wrong == []
+
+
+def test_no_shape_is_refused_in_english_alone():
+    raised = {
+        f"{name_of(path)}:{call.lineno}"
+        for module, path in modules().items()
+        if layer(module) == "schemas"
+        for call in calls(path, "ValueError")
+    }
+    assert raised == set()
 
 
 # What every file has, and what none has

@@ -11,6 +11,7 @@ import typer
 from ledger.cli import (
     audit,
     balance,
+    common,
     explain,
     inbox,
     ingest,
@@ -19,12 +20,14 @@ from ledger.cli import (
     run,
     settle,
     simulate,
+    usage,
     windows,
 )
 from ledger.cli.common import say
 
 app = typer.Typer(
     name="danbao",
+    cls=usage.Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -46,7 +49,7 @@ _COMMANDS = (
     ("simulate", simulate.simulate),
 )
 for _name, _function in _COMMANDS:
-    app.command(_name)(_function)
+    app.command(_name, cls=usage.Command)(_function)
 for _name, _group in (
     ("platforms", platforms.app),
     ("rules", rules.app),
@@ -60,4 +63,12 @@ def main() -> None:
     """Entry point of the distribution."""
     for end in (signal.SIGTERM, signal.SIGHUP):  # leave as on Ctrl-C: a batch rolled back, the server stopped
         signal.signal(end, lambda number, _: sys.exit(128 + number))
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        if not error.format_message():  # the help that was asked for by naming no command
+            sys.exit(error.exit_code)
+        mistake = usage.mistake(error)
+        common.tell(mistake, "--json" in sys.argv)
+        code = mistake.exit_code
+    sys.exit(code)

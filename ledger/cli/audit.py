@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ledger.calendar import SHANGHAI
-from ledger.cli import common
+from ledger.cli import common, usage
 from ledger.cli.common import say
 from schemas.codes import Reason
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 app = typer.Typer(
-    no_args_is_help=True, help=say("Replay, findings, rejected records.", "审计重放、审计发现、拒收记录。")
+    cls=usage.Group,
+    no_args_is_help=True,
+    help=say("Replay, findings, rejected records.", "审计重放、审计发现、拒收记录。"),
 )
 
 ROWS_SHOWN = 20
@@ -35,8 +37,8 @@ _CODES = {
 }
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("仅凭原始段重建账簿，与现有账簿核对。\n\n退出码 1：有审计发现。")
 def replay(as_json: common.AsJson = False) -> None:
     """Rebuild the ledger from the raw segments alone and compare it with the books. Exit code 1: findings.
 
@@ -103,8 +105,8 @@ def show_replayed(result: dict[str, Any]) -> None:
     common.out.print(count)
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("列出账簿虽无误、仍值得核查的事项。\n\n退出码 1：有此类事项。")
 def findings(as_json: common.AsJson = False) -> None:
     """List what deserves a look in books that are in order. Exit code 1 when there is anything.
 
@@ -137,8 +139,8 @@ def findings(as_json: common.AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("列出拒收记录：原因、位置和处理办法。")
 def rejected(
     reason: Annotated[Reason | None, typer.Option(help=say("Only this reason.", "仅此原因。"))] = None,
     limit: Annotated[int, typer.Option(help=say("At most so many.", "最多显示条数。"), min=1, max=10_000)] = ROWS_SHOWN,

@@ -14,7 +14,7 @@ from ledger.money import yuan
 from schemas.codes import PROVINCES
 
 
-@common.command
+@common.command("查询省级基金各会计科目的余额：按发生时间或入账时间。")
 def balance(
     province: Annotated[str, typer.Option(help=say("Province, code or name.", "省份代码或名称。"))],
     platform: Annotated[str | None, typer.Option(help=say("Only this platform.", "仅此平台。"))] = None,

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import wraps
+from inspect import cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import orjson
 import platformdirs
@@ -20,6 +21,7 @@ import typer
 from rich.console import Console
 
 from ledger.errors import BadQuestion, DanbaoError
+from schemas.both import Both
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout, messages on stderr. 供程序读取的 JSON。")
-]
 
 PIPE_COLUMNS = 160  # into a pipe or a file, tables are not cut to a terminal's width
 
@@ -49,6 +47,15 @@ def chinese() -> bool:
 def say(english: str, mandarin: str) -> str:
     """The sentence in the reader's language; both stand side by side in the code."""
     return mandarin if chinese() else english
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help=say("One JSON object on stdout, messages on stderr.", "输出一个 JSON 对象，提示写到标准错误。"),
+    ),
+]
 
 
 def home() -> Path:
@@ -70,29 +77,37 @@ def print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str).decode())
 
 
-def fail(error: DanbaoError, as_json: bool = False) -> NoReturn:
-    """Say what was wrong and what to do on stderr (with --json also as an object on stdout), and exit."""
+def tell(error: DanbaoError, as_json: bool = False) -> None:
+    """Say what was wrong and what to do on stderr (with --json also as an object on stdout)."""
+    what, fix = say(*error.what), say(*error.fix)
     if as_json:
-        print_json({"error": error.what, "fix": error.fix})
-    err.print(f"[bold red]{say('error', '错误')}[/]: ", end="")
-    err.print(error.what, markup=False)
-    if error.fix:
-        err.print(f"[bold]{say('what to do', '怎么办')}[/]: ", end="")
-        err.print(error.fix, markup=False)
-    raise typer.Exit(error.exit_code)
+        print_json({"error": what, "fix": fix})
+    err.print(f"[bold red]{say('error: ', '错误：')}[/]", end="")
+    err.print(what, markup=False)
+    err.print(f"[bold]{say('what to do: ', '怎么办：')}[/]", end="")
+    err.print(fix, markup=False)
 
 
-def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn a DanbaoError into its message and exit code."""
+def command(mandarin: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Turn a DanbaoError into its message and exit code. `mandarin` is what --help says in Chinese.
 
-    @wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except DanbaoError as error:
-            fail(error, bool(kwargs.get("as_json")))
+    The function's docstring is what it says in English; the last paragraph, the example, serves both.
+    """
 
-    return wrapped
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except DanbaoError as error:
+                tell(error, bool(kwargs.get("as_json")))
+                raise typer.Exit(error.exit_code) from None
+
+        english, _, example = cleandoc(function.__doc__ or "").rpartition("\n\nExample: ")
+        wrapped.__doc__ = say(f"{english}\n\nExample: {example}", f"{mandarin}\n\n示例：{example}")
+        return wrapped
+
+    return decorate
 
 
 @contextmanager
@@ -113,9 +128,9 @@ def database(role: str) -> Iterator["Engine"]:
             yield engine
 
 
-def notice(message: str) -> None:
+def notice(message: Both) -> None:
     """A line for a person who waits, on stderr."""
-    err.print(message, markup=False, style="dim")
+    err.print(say(*message), markup=False, style="dim")
 
 
 @contextmanager
@@ -134,8 +149,8 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise BadQuestion(
-            say(f"{text!r} is not a date.", f"{text!r} 不是日期。"),
-            say("Write it like 2026-10-15.", "请写成 2026-10-15。"),
+            Both(f"{text!r} is not a date.", f"{text!r} 不是日期。"),
+            Both("Write it like 2026-10-15.", "请写成 2026-10-15。"),
         ) from None
 
 
@@ -145,8 +160,8 @@ def parse_month(text: str) -> date:
         return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007  a month has no zone
     except ValueError:
         raise BadQuestion(
-            say(f"{text!r} is not a month.", f"{text!r} 不是月份。"),
-            say("Write it like 2026-10.", "请写成 2026-10。"),
+            Both(f"{text!r} is not a month.", f"{text!r} 不是月份。"),
+            Both("Write it like 2026-10.", "请写成 2026-10。"),
         ) from None
 
 
@@ -158,8 +173,8 @@ def parse_instant(text: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise BadQuestion(
-            say(f"{text!r} is not an instant with an offset.", f"{text!r} 不是带时区偏移的时刻。"),
-            say("Write it like 2026-10-03T12:10+08:00.", "请写成 2026-10-03T12:10+08:00。"),
+            Both(f"{text!r} is not an instant with an offset.", f"{text!r} 不是带时区偏移的时刻。"),
+            Both("Write it like 2026-10-03T12:10+08:00.", "请写成 2026-10-03T12:10+08:00。"),
         )
     return moment
 
@@ -171,8 +186,9 @@ def parse_province(text: str) -> str:
     for code, area in PROVINCES.items():
         if text in (code, area.name) or text.lower() == area.name_en.lower():
             return code
-    known = ", ".join(f"{code} {say(area.name_en, area.name)}" for code, area in PROVINCES.items())
+    english = ", ".join(f"{code} {area.name_en}" for code, area in PROVINCES.items())
+    mandarin = "、".join(f"{code} {area.name}" for code, area in PROVINCES.items())
     raise BadQuestion(
-        say(f"{text!r} is not a province.", f"{text!r} 不是省级行政区。"),
-        say(f"Known provinces: {known}", f"可用的省份：{known}"),
+        Both(f"{text!r} is not a province.", f"{text!r} 不是省级行政区。"),
+        Both(f"Known provinces: {english}", f"可用的省份：{mandarin}"),
     )

@@ -13,6 +13,7 @@ from ledger.cli.common import say
 from ledger.cli.eventview import local_time, plain_event, plain_version
 from ledger.errors import BadQuestion
 from ledger.money import HAO_PER_FEN, yuan
+from schemas.both import Both
 from schemas.orders import TEXT_CHARS_MAX
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 RAW_BYTES_MAX = 4 * 1024
 
 
-@common.command
+@common.command("追溯一笔订单，从计费明细直到原始记录。\n\n退出码 1：无此订单，或证据不成立。")
 def explain(
     order: Annotated[str, typer.Argument(help=say("The platform's order id.", "平台的订单号。"))],
     platform: Annotated[
@@ -41,8 +42,8 @@ def explain(
 
     if not (1 <= len(order) <= TEXT_CHARS_MAX and order.isprintable()):
         raise BadQuestion(
-            say("That is no order id.", "订单号无效。"),
-            say(f"It has 1 to {TEXT_CHARS_MAX} printable characters.", f"应为 1 至 {TEXT_CHARS_MAX} 个可见字符。"),
+            Both("That is no order id.", "订单号无效。"),
+            Both(f"It has 1 to {TEXT_CHARS_MAX} printable characters.", f"应为 1 至 {TEXT_CHARS_MAX} 个可见字符。"),
         )
     with common.database(connect.AUDIT) as engine, engine.connect() as connection:
         row = registry.find(connection, platform)

@@ -6,19 +6,22 @@ from typing import Annotated
 import typer
 from sqlalchemy import func, select
 
-from ledger.cli import common
+from ledger.cli import common, usage
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
 from ledger.store import connect
+from schemas.both import Both
 from schemas.orders import RECORD_BYTES_MAX
 
 app = typer.Typer(
-    no_args_is_help=True, help=say("The inbox table: records without Kafka.", "收件表：不经 Kafka 的记录。")
+    cls=usage.Group,
+    no_args_is_help=True,
+    help=say("The inbox table: records without Kafka.", "收件表：不经 Kafka 的记录。"),
 )
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("把文件中的记录放入收件表，由 `danbao ingest --inbox` 入账。")
 def put(
     path: Annotated[
         Path,
@@ -33,14 +36,17 @@ def put(
     from consumers.sources import read_lines
 
     if not path.is_file():
-        raise BadQuestion(say(f"{path} is not a file.", f"{path} 不是文件。"))
+        raise BadQuestion(
+            Both(f"{path} is not a file.", f"{path} 不是文件。"),
+            Both("Give an NDJSON file, one record a line.", "请给出 NDJSON 文件，每行一条记录。"),
+        )
     count = 0
     with common.database(connect.INGEST) as engine, engine.begin() as tx:
         for raw in read_lines(path):
             if len(raw) > RECORD_BYTES_MAX:
                 raise BadQuestion(
-                    say(f"Record {count} holds {len(raw)} bytes.", f"第 {count} 条记录有 {len(raw)} 字节。"),
-                    say(f"The inbox takes {RECORD_BYTES_MAX} at most.", f"上限为 {RECORD_BYTES_MAX}。"),
+                    Both(f"Record {count} holds {len(raw)} bytes.", f"第 {count} 条记录有 {len(raw)} 字节。"),
+                    Both(f"The inbox takes {RECORD_BYTES_MAX} at most.", f"上限为 {RECORD_BYTES_MAX}。"),
                 )
             tx.execute(select(func.inbox_put(raw)))
             count += 1

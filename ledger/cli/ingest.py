@@ -16,6 +16,7 @@ from ledger.cli import common
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
 from ledger.money import yuan
+from schemas.both import Both
 from schemas.codes import Answer
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ _Again = Annotated[
 ]
 
 
-@common.command
+@common.command("入账订单事件：每单只计费一次，每条记录或入账，或拒收并附原因。")
 def ingest(
     path: _Path = None,
     map_name: _Map = None,
@@ -95,7 +96,10 @@ def ingest(
     from ledger.store.connect import INGEST
 
     if (path is None) == (not inbox):
-        raise BadQuestion(say("Name a file or a directory, or give --inbox.", "请给出文件或目录，或使用 --inbox。"))
+        raise BadQuestion(
+            Both("There is nothing to book, or two things at once.", "未指定要入账的内容，或同时指定了两项。"),
+            Both("Name a file or a directory, or give --inbox.", "请给出文件或目录，或使用 --inbox。"),
+        )
     what = wanted(path, map_name, first_day) if path else Wanted([], None, None, inbox=True)
     what.again = again
     with ExitStack() as stack:

@@ -8,19 +8,21 @@ from pydantic import ValidationError
 from rich.table import Table
 from sqlalchemy import Connection, select
 
-from ledger.cli import common
+from ledger import shape_faults
+from ledger.cli import common, usage
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
 from ledger.store import connect, registry
 from ledger.store.tables import platform_line, platform_province
+from schemas.both import Both
 from schemas.codes import LINE_NAMES, PROVINCES, Line
 from schemas.platforms import PlatformRegistration
 
-app = typer.Typer(no_args_is_help=True, help=say("Platform enterprises.", "平台企业。"))
+app = typer.Typer(cls=usage.Group, no_args_is_help=True, help=say("Platform enterprises.", "平台企业。"))
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("登记平台企业，或为其增加行业和省份。已有的登记不可更改。")
 def add(
     platform_id: Annotated[str, typer.Argument(help=say("Short id: a-z, 0-9, - and _.", "短标识：a-z、0-9、- 和 _。"))],
     name: Annotated[str, typer.Option(help=say("Name in English.", "英文名称。"))],
@@ -72,8 +74,8 @@ def add(
         _print(shown)
 
 
-@app.command("list")
-@common.command
+@app.command("list", cls=usage.Command)
+@common.command("列出已登记的平台企业。")
 def list_(as_json: common.AsJson = False) -> None:
     """List the registered platforms.
 
@@ -100,8 +102,8 @@ def list_(as_json: common.AsJson = False) -> None:
     common.out.print(table)
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("显示一家平台企业。")
 def show(
     platform: Annotated[str, typer.Argument(help=say("Id, alias, name or code.", "标识、别名、名称或代码。"))],
     as_json: common.AsJson = False,
@@ -156,8 +158,8 @@ def _province(text: str) -> tuple[str, date]:
     name, found, day = text.partition("=")
     if not found:
         raise BadQuestion(
-            say(f"{text!r} lacks the first day.", f"{text!r} 缺少首日。"),
-            say("Write --province 31=2026-07-01.", "请写 --province 31=2026-07-01。"),
+            Both(f"{text!r} lacks the first day.", f"{text!r} 缺少首日。"),
+            Both("Write --province 31=2026-07-01.", "请写 --province 31=2026-07-01。"),
         )
     return ("all" if name == "all" else common.parse_province(name)), common.parse_day(day)
 
@@ -166,6 +168,10 @@ def _registration(values: dict[str, Any]) -> PlatformRegistration:
     try:
         return PlatformRegistration.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
+        fault = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
-        raise BadQuestion(f"{place}: {fault['msg']}", "See: danbao platforms add --help") from None
+        wrong = shape_faults.both(fault)
+        raise BadQuestion(
+            Both(f"{place}: {wrong.en}", f"{place}：{wrong.zh}"),
+            Both("See: danbao platforms add --help", "请查看 danbao platforms add --help"),
+        ) from None

@@ -11,12 +11,11 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli.common import command, now, out, parse_day, parse_province, print_json, say
+from ledger.cli import usage
+from ledger.cli.common import AsJson, command, now, out, parse_day, parse_province, print_json, say
 from ledger.errors import BadQuestion
+from schemas.both import Both
 
-AsJson = Annotated[
-    bool, typer.Option("--json", help=say("One JSON object on stdout.", "在标准输出给出一个 JSON 对象。"))
-]
 Dir = Annotated[
     Path | None,
     typer.Argument(
@@ -38,21 +37,19 @@ From = Annotated[str, typer.Argument(metavar="FROM", help=say("A day.", "日期�
 To = Annotated[str, typer.Argument(metavar="TO", help=say("A later day.", "较晚的日期。"))]
 
 app = typer.Typer(
+    cls=usage.Group,
     no_args_is_help=True,
     help=say("The rules: check, show, compare two days.", "规则：检查、查询、比较两日。"),
 )
 
 
-@app.command(
-    help=say(
-        "Check rule files: every fault with file, line and reason.",
-        "检查规则文件：列出错误的文件、行号和原因。",
-    ),
-    epilog=say("Example: danbao rules check ./our-rules", "示例：danbao rules check ./our-rules"),
-)
-@command
+@app.command(cls=usage.Command)
+@command("检查规则文件：列出每处错误的文件、行号和原因。")
 def check(directory: Dir = None, as_json: AsJson = False) -> None:
-    """Read a whole rulebook and say whether it can be used."""
+    """Check rule files: every fault with file, line and reason.
+
+    Example: danbao rules check ./our-rules
+    """
     from ledger.cli import ruleview
     from ledger.rulebook import RuleFault, load
 
@@ -71,14 +68,8 @@ def check(directory: Dir = None, as_json: AsJson = False) -> None:
         ruleview.print_book(place, book)
 
 
-@app.command(
-    help=say("What applies on a day, with its source.", "某日适用的规则及其依据。"),
-    epilog=say(
-        "Example: danbao rules show --at 2025-07-01 --province 31 --line instant_delivery",
-        "示例：danbao rules show --at 2025-07-01 --province 31 --line instant_delivery",
-    ),
-)
-@command
+@app.command(cls=usage.Command)
+@command("查询某日适用的规则及其依据；未限定的条件全部列出。")
 def show(
     at: At = None,
     province: Province = None,
@@ -86,7 +77,10 @@ def show(
     platform: Platform = None,
     as_json: AsJson = False,
 ) -> None:
-    """The rules in force for an order accepted on that day; what is not asked for is shown for all."""
+    """Show what applies on a day, with its source; what is not asked for is shown for all.
+
+    Example: danbao rules show --at 2025-07-01 --province 31 --line instant_delivery
+    """
     from ledger.calendar import SHANGHAI
     from ledger.cli import ruleview
     from ledger.rulebook import Key, load
@@ -102,21 +96,21 @@ def show(
         ruleview.print_answer(answer)
 
 
-@app.command(
-    help=say("What comes into force or ends after FROM, up to TO.", "FROM 之后至 TO 为止生效或失效的规则。"),
-    epilog=say("Example: danbao rules diff 2025-06-30 2025-07-01", "示例：danbao rules diff 2025-06-30 2025-07-01"),
-)
-@command
+@app.command(cls=usage.Command)
+@command("比较两日：FROM 之后至 TO 为止生效或失效的规则。")
 def diff(first: From, last: To, as_json: AsJson = False) -> None:
-    """Every change in force between two days, with the day from which it holds."""
+    """Show what comes into force or ends after FROM, up to TO.
+
+    Example: danbao rules diff 2025-06-30 2025-07-01
+    """
     from ledger.cli import ruleview
     from ledger.rulebook import load
 
     since, until = parse_day(first), parse_day(last)
     if until < since:
         raise BadQuestion(
-            say(f"{until} is before {since}.", f"{until} 早于 {since}。"),
-            say("Give the earlier day first.", "请先写较早的日期。"),
+            Both(f"{until} is before {since}.", f"{until} 早于 {since}。"),
+            Both("Give the earlier day first.", "请先写较早的日期。"),
         )
     book = load()
     changes = book.changes(since, until)
@@ -133,8 +127,8 @@ def _directory(directory: Path) -> Path:
     if directory.is_dir() and any(directory.glob("*.y*ml")):
         return directory
     raise BadQuestion(
-        say(f"{directory} is not a directory with rule files.", f"{directory} 不是含有规则文件的目录。"),
-        say("Name a directory that holds *.yaml files.", "请给出含有 *.yaml 文件的目录。"),
+        Both(f"{directory} is not a directory with rule files.", f"{directory} 不是含有规则文件的目录。"),
+        Both("Name a directory that holds *.yaml files.", "请给出含有 *.yaml 文件的目录。"),
     )
 
 
@@ -145,8 +139,9 @@ def _line(text: str) -> str:
     for line, names in LINE_NAMES.items():
         if text.lower() in (line, *names):
             return line
-    known = ", ".join(f"{line} {say(*names)}" for line, names in LINE_NAMES.items())
+    english = ", ".join(f"{line} {name}" for line, (name, _) in LINE_NAMES.items())
+    mandarin = "、".join(f"{line} {name}" for line, (_, name) in LINE_NAMES.items())
     raise BadQuestion(
-        say(f"{text!r} is not a line of business.", f"{text!r} 不是已知行业。"),
-        say(f"Known lines: {known}", f"可用的行业：{known}"),
+        Both(f"{text!r} is not a line of business.", f"{text!r} 不是已知行业。"),
+        Both(f"Known lines: {english}", f"可用的行业：{mandarin}"),
     )

@@ -264,7 +264,7 @@ def print_refused(place: str, refused: RuleFault) -> None:
     count = len(refused.faults)
     out.print(say(f"Faults in {place}: {count}", f"{place} 中的错误：{count} 处"), style="bold red", markup=False)
     for fault in refused.faults:
-        out.print(str(fault), markup=False, soft_wrap=True)
+        out.print(say(*fault.told), markup=False, soft_wrap=True)
     packaged = files("ledger").joinpath("rules")
     english = f"Mend the lines named. A directory holds a whole rulebook: begin with a copy of {packaged}"
     mandarin = f"请修改上述各行。目录须包含整套规则，可先复制 {packaged}"
@@ -273,7 +273,7 @@ def print_refused(place: str, refused: RuleFault) -> None:
 
 def refused_json(place: str, refused: RuleFault) -> dict[str, Any]:
     """The same as one object."""
-    faults = [fault._asdict() for fault in refused.faults]
+    faults = [fault._asdict() | {"reason": say(*fault.reason)} for fault in refused.faults]
     return {"ok": False, "directory": place, "rulebook": None, "faults": faults}
 
 

@@ -26,7 +26,7 @@ SIMULATED_FIRST_DAY = date(2026, 10, 1)
 PROVINCES_SHOWN = 8
 
 
-@common.command
+@common.command("用模拟或自备订单走一遍主流程：入账、结算、核验、重放。")
 def run(
     orders: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ from ledger.cli import common
 from ledger.cli.common import say
 from ledger.errors import DanbaoError
 from ledger.money import HAO_PER_FEN, yuan
+from schemas.both import Both
 from schemas.codes import LINE_NAMES, PROVINCES
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ledger.store.settle import Settled
 
 
-@common.command
+@common.command("月度结算：申报行逐行取整到分，随后永久封存。重复执行不改变结果。")
 def settle(
     month: Annotated[str, typer.Argument(help=say("The month, over by now.", "已结束的月份。"), metavar="2026-10")],
     province: Annotated[
@@ -55,8 +56,8 @@ def refuse_running_month(month: date) -> None:
     """A month is settled after its last day in Asia/Shanghai."""
     if common.now().astimezone(SHANGHAI).date() < next_month(month):
         raise DanbaoError(
-            say(f"{month:%Y-%m} is not over yet.", f"{month:%Y-%m} 尚未结束。"),
-            say(
+            Both(f"{month:%Y-%m} is not over yet.", f"{month:%Y-%m} 尚未结束。"),
+            Both(
                 f"Settle it from {next_month(month)} on, or look ahead with --dry-run.",
                 f"请于 {next_month(month)} 起结算，或用 --dry-run 预览。",
             ),

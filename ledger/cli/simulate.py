@@ -14,6 +14,7 @@ import typer
 from ledger.cli import common
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
+from schemas.both import Both
 
 if TYPE_CHECKING:
     from ledger.simulate import Plan
@@ -68,7 +69,7 @@ _Faults = Annotated[
 _PerRecord = Annotated[int, typer.Option(help=say("Events per record.", "每条记录的事件数。"))]
 
 
-@common.command
+@common.command("模拟平台企业发送的订单事件：NDJSON，按到达先后排列。")
 def simulate(
     orders: _Orders,
     seed: _Seed = 1,
@@ -90,8 +91,8 @@ def simulate(
 
     if as_json and out == STDOUT:
         raise BadQuestion(
-            say("--json and the orders cannot both go to stdout.", "--json 与订单不能同时写到标准输出。"),
-            say("Give --out FILE.", "请用 --out 指定文件。"),
+            Both("--json and the orders cannot both go to stdout.", "--json 与订单不能同时写到标准输出。"),
+            Both("Give --out FILE.", "请用 --out 指定文件。"),
         )
     plan = Plan(
         orders=orders,
@@ -202,8 +203,8 @@ def _opened(out: str, sink: _Sink) -> Iterator[_Writer]:
             part.replace(path)
     except OSError as error:
         raise BadQuestion(
-            say(f"Cannot write {out}: {error.strerror}.", f"无法写入 {out}：{error.strerror}。"),
-            say("Give a file in a directory that can be written.", "请指定可写目录中的文件。"),
+            Both(f"Cannot write {out}: {error.strerror}.", f"无法写入 {out}：{error.strerror}。"),
+            Both("Give a file in a directory that can be written.", "请指定可写目录中的文件。"),
         ) from None
     finally:
         if not special:
@@ -234,8 +235,8 @@ def _platforms(wanted: str | None) -> "tuple[PlatformRegistration, ...]":
     for name in names:
         if name not in known:
             raise BadQuestion(
-                say(f"{name!r} is not an example platform.", f"{name!r} 不是示例平台。"),
-                say(f"Example platforms: {', '.join(known)}", f"示例平台：{', '.join(known)}"),
+                Both(f"{name!r} is not an example platform.", f"{name!r} 不是示例平台。"),
+                Both(f"Example platforms: {', '.join(known)}", f"示例平台：{', '.join(known)}"),
             )
     return tuple(known[name] for name in names)
 

@@ -10,6 +10,7 @@ from ledger.cli import common
 from ledger.cli.common import say
 from ledger.cli.windowview import plain, plain_seen, show
 from ledger.errors import BadQuestion
+from schemas.both import Both
 from schemas.orders import EVENT_MINUTES_AHEAD_MAX, TEXT_CHARS_MAX
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["asked", "show", "windows"]
 EXIT_CODES = {"covered": 0, "not_covered": 1, "doubtful": 3}
 
 
-@common.command
+@common.command("显示覆盖某一时刻的订单时段。\n\n退出码：0 在订单时段内，1 不在订单时段内，2 参数有误，3 存疑。")
 def windows(
     platform: Annotated[
         str, typer.Option(help=say("Platform: id, alias, name or code.", "平台：标识、别名、名称或代码。"))
@@ -62,13 +63,13 @@ def parse_accident(text: str) -> datetime:
         too_early, too_late = at.year < SCHEME_BEGAN.year, at.year > SCHEME_BEGAN.year
     if too_early:
         raise BadQuestion(
-            say(f"{text} is before the scheme began on {SCHEME_BEGAN}.", f"{text} 早于制度施行日 {SCHEME_BEGAN}。"),
-            say("No order was insured then; check the year.", "当时尚无订单参保，请核对年份。"),
+            Both(f"{text} is before the scheme began on {SCHEME_BEGAN}.", f"{text} 早于制度施行日 {SCHEME_BEGAN}。"),
+            Both("No order was insured then; check the year.", "当时尚无订单参保，请核对年份。"),
         )
     if too_late:
         raise BadQuestion(
-            say(f"{text} has not come yet.", f"{text} 尚未到来。"),
-            say("Give the instant of the injury; check date and offset.", "请给出伤害发生的时刻，并核对日期和时区。"),
+            Both(f"{text} has not come yet.", f"{text} 尚未到来。"),
+            Both("Give the instant of the injury; check date and offset.", "请给出伤害发生的时刻，并核对日期和时区。"),
         )
     return at
 
@@ -77,8 +78,8 @@ def refuse_strange_worker(worker: str) -> None:
     """A worker number as the order stream can hold it."""
     if not (1 <= len(worker) <= TEXT_CHARS_MAX and worker.isprintable()):
         raise BadQuestion(
-            say("That is no worker number.", "人员编号无效。"),
-            say(f"It has 1 to {TEXT_CHARS_MAX} printable characters.", f"应为 1 至 {TEXT_CHARS_MAX} 个可见字符。"),
+            Both("That is no worker number.", "人员编号无效。"),
+            Both(f"It has 1 to {TEXT_CHARS_MAX} printable characters.", f"应为 1 至 {TEXT_CHARS_MAX} 个可见字符。"),
         )
 
 

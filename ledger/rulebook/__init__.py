@@ -26,6 +26,7 @@ from ledger.money import hao
 from ledger.rulebook.check import contradictions, gaps
 from ledger.rulebook.file import Fault, Located, RuleFault, read, reason_of
 from ledger.rulebook.index import ONE_DAY, TOPIC_OF, Key, R, RuleIndex, joint, key_of, order, topic_of, turns
+from schemas.both import Both
 from schemas.rulebook import (
     TOPICS,
     Content,
@@ -115,8 +116,13 @@ class Rulebook:
         if rule := self._index.find(kind, key, on):
             return rule
         raise BadQuestion(
-            f"No rule under {TOPIC_OF[kind]} is in force on {on}.",
-            f"The scheme began on {SCHEME_BEGAN}; ask for a later day.",
+            Both(
+                f"No rule under {TOPIC_OF[kind]} is in force on {on}.", f"{on} 在 {TOPIC_OF[kind]} 下没有生效的规则。"
+            ),
+            Both(
+                f"The scheme began on {SCHEME_BEGAN}; ask for a later day.",
+                f"制度自 {SCHEME_BEGAN} 起施行，请查询之后的日期。",
+            ),
         )
 
     def premium(self, line: str, province: str, platform_id: str, on: date) -> Premium | None:

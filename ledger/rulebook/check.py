@@ -13,8 +13,9 @@ from ledger.calendar import SCHEME_BEGAN
 from ledger.money import hao
 from ledger.rulebook.file import Fault, Located
 from ledger.rulebook.index import ONE_DAY, TOPIC_OF, Key, RuleIndex, joint, key_of, topic_of, turns
+from schemas.both import Both
 from schemas.codes import ANY, LINE_NAMES
-from schemas.rulebook import FloatFactor, PremiumBase
+from schemas.rulebook import FloatFactor, PremiumBase, Rule
 
 
 def contradictions(rows: list[Located]) -> list[Fault]:
@@ -33,11 +34,20 @@ def _overlaps(rows: list[Located]) -> Iterator[Fault]:
         for row in group[1:]:
             end = longest.rule.in_force_until or date.max
             if row.rule.in_force_from <= end:
-                period = f"{longest.rule.in_force_from} to {longest.rule.in_force_until or 'open'}"
-                reason = f"{topic} for {', '.join(key)} overlaps {longest.file}:{longest.line()} ({period})"
+                period = _period(longest.rule)
+                place = f"{longest.file}:{longest.line()}"
+                reason = Both(
+                    f"{topic} for {', '.join(key)} overlaps {place} ({period.en})",
+                    f"{topic}（{'、'.join(key)}）与 {place}（{period.zh}）重叠",
+                )
                 yield row.fault("in_force_from", reason)
             if (row.rule.in_force_until or date.max) > end:
                 longest = row
+
+
+def _period(rule: Rule) -> Both:
+    first, last = rule.in_force_from, rule.in_force_until
+    return Both(f"{first} to {last or 'open'}", f"{first} 至 {last}" if last else f"{first} 起")
 
 
 def _fractions(rows: list[Located]) -> Iterator[Fault]:
@@ -50,8 +60,12 @@ def _fractions(rows: list[Located]) -> Iterator[Fault]:
     for (base_row, base), (row, factor) in product(bases, factors) if broken else ():
         if (base.premium_base, factor.float_factor) in broken and (day := _meeting(base, factor, index)):
             place = f"{base_row.file}:{base_row.line('premium_base')}"
-            product_text = f"{factor.float_factor} × {base.premium_base} yuan ({place})"
-            yield row.fault("float_factor", f"{product_text} from {day} is not a whole number of 毫")
+            product_text = f"{factor.float_factor} × {base.premium_base}"
+            reason = Both(
+                f"{product_text} yuan ({place}) from {day} is not a whole number of 毫",
+                f"{product_text} 元（{place}）自 {day} 起不是整数毫",
+            )
+            yield row.fault("float_factor", reason)
 
 
 def _meeting(base: PremiumBase, factor: FloatFactor, index: RuleIndex) -> date | None:
@@ -81,7 +95,10 @@ def gaps(rows: Iterable[Located], where: str) -> Iterator[Fault]:
             covering = [row for row in rows if type(row.rule) is kind and key_of(row.rule) in general]
             day, last = _first_gap(covering)
             if day:
-                reason = f"{topic}: nothing is in force for line {line}, any province, on {day}"
+                reason = Both(
+                    f"{topic}: nothing is in force for line {line}, any province, on {day}",
+                    f"{topic}：{day} 没有对行业 {line}、各省份生效的规则",
+                )
                 yield last.fault("in_force_until", reason) if last else Fault(where, 0, reason)
 
 

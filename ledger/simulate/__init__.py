@@ -21,6 +21,7 @@ from ledger.errors import BadQuestion
 from ledger.simulate.faults import KINDS, LATE_DAYS_MAX, Case, Schedule
 from ledger.simulate.shapes import TABLE_SIZE, by_weight, cities, shapes, table
 from ledger.simulate.wire import DAY_S, Clock, Order, Post, Tally, Wire
+from schemas.both import Both
 from schemas.codes import EventType
 from schemas.orders import EVENTS_PER_RECORD_MAX
 from schemas.platforms import PlatformRegistration
@@ -67,7 +68,11 @@ class Plan:
         _one_of("--faults", self.faults, tuple(FAULT_SHARES))
         if self.first_day < SCHEME_BEGAN:
             raise BadQuestion(
-                f"--first-day {self.first_day} is before the scheme began.", f"Give {SCHEME_BEGAN} or later."
+                Both(
+                    f"--first-day {self.first_day} is before the scheme began.",
+                    f"--first-day {self.first_day} 早于制度施行日。",
+                ),
+                Both(f"Give {SCHEME_BEGAN} or later.", f"请给出 {SCHEME_BEGAN} 或更晚的日期。"),
             )
         assert self.platforms, "a plan has platforms"
         assert self.provinces, "a plan has provinces"
@@ -75,12 +80,18 @@ class Plan:
 
 def _within(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise BadQuestion(f"{name} {value} is out of range.", f"Give {least} to {most}.")
+        raise BadQuestion(
+            Both(f"{name} {value} is out of range.", f"{name} {value} 超出范围。"),
+            Both(f"Give {least} to {most}.", f"请给出 {least} 至 {most}。"),
+        )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise BadQuestion(f"{name} {value!r} is not known.", f"Give one of: {', '.join(known)}.")
+        raise BadQuestion(
+            Both(f"{name} {value!r} is not known.", f"{name} {value!r} 不是可用的取值。"),
+            Both(f"Give one of: {', '.join(known)}.", f"可用的取值：{'、'.join(known)}。"),
+        )
 
 
 class Simulation:

@@ -50,7 +50,7 @@ def shapes() -> Shapes:
     """The bundled shapes."""
     name = "shapes.yaml"
     raw = files("ledger.simulate").joinpath(name).read_bytes()
-    found = yamlfile.parse(raw, name, Shapes, "mend the file that came with danbao")
+    found = yamlfile.parse(raw, name, Shapes, yamlfile.OURS)
     assert found.province_weights.keys() == PROVINCES.keys()
     return found
 

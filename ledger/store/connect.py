@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ledger.errors import DanbaoError
+from schemas.both import Both
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -41,8 +42,11 @@ def ledger(url: str, role: str) -> Iterator[Engine]:
                 migrate(engine)
     except OperationalError as error:
         raise DanbaoError(
-            f"The database does not answer: {_first_line(error)}",
-            "Check DANBAO_DATABASE_URL and that PostgreSQL 18 runs there.",
+            Both(f"The database does not answer: {_first_line(error)}", f"数据库没有应答：{_first_line(error)}"),
+            Both(
+                "Check DANBAO_DATABASE_URL and that PostgreSQL 18 runs there.",
+                "请检查 DANBAO_DATABASE_URL，并确认该处运行着 PostgreSQL 18。",
+            ),
         ) from None
     finally:
         engine.dispose()
@@ -58,8 +62,11 @@ def ledger(url: str, role: str) -> Iterator[Engine]:
         yield acting
     except (OperationalError, DriverOperationalError) as error:
         raise DanbaoError(
-            f"The database stopped working: {_first_line(error)}",
-            "What was answered is safe, what was under way is not booked: run the command again.",
+            Both(f"The database stopped working: {_first_line(error)}", f"数据库中途停止工作：{_first_line(error)}"),
+            Both(
+                "What was answered is safe, what was under way is not booked: run the command again.",
+                "已答复的均已保存，处理中的没有入账；请重新执行该命令。",
+            ),
         ) from error
     finally:
         acting.dispose()
@@ -83,8 +90,14 @@ def migrate(engine: Engine) -> None:
                 registry.register(connection, registration, example=True)
         except (DBAPIError, DriverError) as error:
             raise DanbaoError(
-                f"The schema could not be made: {_first_line(error)}",
-                "The database user must own the database and may create roles; see deploy/README.md.",
+                Both(
+                    f"The schema could not be made: {_first_line(error)}",
+                    f"无法建立数据库结构：{_first_line(error)}",
+                ),
+                Both(
+                    "The database user must own the database and may create roles; see deploy/README.md.",
+                    "数据库用户须为该库的所有者，并可创建角色；见 deploy/README.md。",
+                ),
             ) from None
 
 
@@ -102,20 +115,31 @@ def _refuse_older(connection: Connection) -> None:
     major, *_ = connection.dialect.server_version_info or (0,)
     if int(major) < SERVER_VERSION_MIN:
         raise DanbaoError(
-            f"The server at DANBAO_DATABASE_URL is PostgreSQL {major}.",
-            f"The ledger needs PostgreSQL {SERVER_VERSION_MIN}; unset the variable and it brings its own.",
+            Both(
+                f"The server at DANBAO_DATABASE_URL is PostgreSQL {major}.",
+                f"DANBAO_DATABASE_URL 所指的服务器为 PostgreSQL {major}。",
+            ),
+            Both(
+                f"The ledger needs PostgreSQL {SERVER_VERSION_MIN}; unset the variable and it brings its own.",
+                f"账簿需要 PostgreSQL {SERVER_VERSION_MIN}；取消该变量即使用自带的数据库。",
+            ),
         )
 
 
 def _engine(url: str) -> Engine:
-    fix = "DANBAO_DATABASE_URL must name a PostgreSQL 18: postgresql://user@host/danbao"
+    fix = Both(
+        "DANBAO_DATABASE_URL must name a PostgreSQL 18: postgresql://user@host/danbao",
+        "DANBAO_DATABASE_URL 须指向 PostgreSQL 18：postgresql://user@host/danbao",
+    )
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise DanbaoError("DANBAO_DATABASE_URL holds no database URL.", fix) from None
+        what = Both("DANBAO_DATABASE_URL holds no database URL.", "DANBAO_DATABASE_URL 不是数据库地址。")
+        raise DanbaoError(what, fix) from None
     backend = parsed.get_backend_name()
     if backend not in ("postgresql", "postgres"):
-        raise DanbaoError(f"{backend} is not a database that the ledger runs on.", fix)
+        what = Both(f"{backend} is not a database that the ledger runs on.", f"账簿不能运行在 {backend} 上。")
+        raise DanbaoError(what, fix)
     address = parsed.set(drivername="postgresql+psycopg")
     # What is looked at under a lock must be as new as the lock, whatever the server's own setting is.
     return create_engine(address, isolation_level="READ COMMITTED", pool_size=2, max_overflow=2)

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from ledger.errors import Fenced
 from ledger.evidence import GENESIS
 from ledger.store.tables import partition_head
+from schemas.both import Both
 
 # The key of `batch` that refuses a second batch at one offset: a stale process meets it before the head.
 BATCH_AT_OFFSET = "batch_topic_partition_first_offset_key"
@@ -58,6 +59,12 @@ def advance(tx: Connection, before: Head, after: Head) -> None:
 def fenced(before: Head) -> Fenced:
     """What to tell a process that another one has overtaken."""
     return Fenced(
-        f"Another process booked {before.topic}[{before.partition}] beyond offset {before.next_offset}.",
-        "Nothing was lost: this batch was rolled back. Let one process read a partition.",
+        Both(
+            f"Another process booked {before.topic}[{before.partition}] beyond offset {before.next_offset}.",
+            f"另一进程已将 {before.topic}[{before.partition}] 入账至偏移 {before.next_offset} 之后。",
+        ),
+        Both(
+            "Nothing was lost: this batch was rolled back. Let one process read a partition.",
+            "没有数据丢失：本批次已回滚。一个分区只应由一个进程读取。",
+        ),
     )

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from ledger.errors import BadQuestion
 from ledger.intake import Registered, sources
 from ledger.store.tables import platform, platform_line, platform_province
+from schemas.both import Both
 from schemas.platforms import PlatformRegistration
 
 REGISTRY_LOCK = 2022_07_01_02
@@ -46,19 +47,31 @@ def register(tx: Connection, wanted: PlatformRegistration, example: bool = False
 
 def _refuse_changes(existing: Row[Any], wanted: PlatformRegistration) -> None:
     for word, stands, asked in (
-        ("code", existing.uscc, wanted.uscc),
-        ("name", existing.name, wanted.name),
-        ("Chinese name", existing.name_zh, wanted.name_zh),
+        (Both("code", "统一社会信用代码"), existing.uscc, wanted.uscc),
+        (Both("name", "英文名称"), existing.name, wanted.name),
+        (Both("Chinese name", "中文名称"), existing.name_zh, wanted.name_zh),
     ):
         if stands != asked:
             raise BadQuestion(
-                f"Platform {wanted.platform_id} is registered with the {word} {stands}, not {asked}.",
-                "A registration is never changed; register another enterprise under an id of its own.",
+                Both(
+                    f"Platform {wanted.platform_id} is registered with the {word.en} {stands}, not {asked}.",
+                    f"平台 {wanted.platform_id} 登记的{word.zh}为 {stands}，不是 {asked}。",
+                ),
+                Both(
+                    "A registration is never changed; register another enterprise under an id of its own.",
+                    "登记不可更改；如为另一家企业，请另用标识登记。",
+                ),
             )
     if strange := set(wanted.aliases) - set(existing.aliases):
         raise BadQuestion(
-            f"Platform {wanted.platform_id} is registered without the alias {', '.join(sorted(strange))}.",
-            "A registration is never changed; aliases are named when a platform is registered.",
+            Both(
+                f"Platform {wanted.platform_id} is registered without the alias {', '.join(sorted(strange))}.",
+                f"平台 {wanted.platform_id} 登记时没有别名 {'、'.join(sorted(strange))}。",
+            ),
+            Both(
+                "A registration is never changed; aliases are named when a platform is registered.",
+                "登记不可更改；别名须在平台登记时写明。",
+            ),
         )
 
 
@@ -67,8 +80,14 @@ def _refuse_taken(tx: Connection, wanted: PlatformRegistration) -> None:
     for row in tx.execute(select(platform)):
         if row.uscc == wanted.uscc or names & {row.platform_id, *row.aliases}:
             raise BadQuestion(
-                f"Platform {row.platform_id} has that code or one of these names already.",
-                f"See it with: danbao platforms show {row.platform_id}",
+                Both(
+                    f"Platform {row.platform_id} has that code or one of these names already.",
+                    f"平台 {row.platform_id} 已占用该代码或其中一个名称。",
+                ),
+                Both(
+                    f"See it with: danbao platforms show {row.platform_id}",
+                    f"请查看 danbao platforms show {row.platform_id}",
+                ),
             )
 
 
@@ -88,8 +107,11 @@ def _add_provinces(tx: Connection, number: int, wanted: PlatformRegistration) ->
     for province, first_day in wanted.provinces.items():
         if standing.get(province, first_day) != first_day:
             raise BadQuestion(
-                f"{wanted.platform_id} is registered in province {province} from {standing[province]}.",
-                "A first day that stands is never changed.",
+                Both(
+                    f"{wanted.platform_id} is registered in province {province} from {standing[province]}.",
+                    f"{wanted.platform_id} 在省份 {province} 登记的首日为 {standing[province]}。",
+                ),
+                Both("A first day that stands is never changed.", "已登记的首日不可更改。"),
             )
         if province not in standing:
             fresh.append({"platform_no": number, "province": province, "first_day": first_day})
@@ -117,6 +139,9 @@ def find(tx: Connection, name: str) -> PlatformRow:
             return row
     known = ", ".join(row.platform_id for row in rows)
     raise BadQuestion(
-        f"{name!r} is not a registered platform.",
-        f"Known: {known}. Register one with: danbao platforms add {name} …",
+        Both(f"{name!r} is not a registered platform.", f"{name!r} 不是已登记的平台。"),
+        Both(
+            f"Known: {known}. Register one with: danbao platforms add {name} …",
+            f"已登记的平台：{known}。登记平台：danbao platforms add {name} …",
+        ),
     )

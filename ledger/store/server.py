@@ -34,10 +34,21 @@ from psycopg.conninfo import make_conninfo
 from ledger.errors import DanbaoError
 from ledger.store import server_home
 from ledger.store.server_home import Notice, Place
+from schemas.both import Both
 
 NOTICE_EVERY_S = 3.0
 LOG_BYTES_MAX = 8 << 20
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+# What a command may have to wait for
+ANOTHER_COMMAND = Both(
+    "Waiting for another command that starts or stops the server", "正在等待另一条命令启动或停止数据库服务"
+)
+RECOVERY = Both(
+    "Waiting for PostgreSQL (after a crash it recovers first, which can take minutes)",
+    "正在等待 PostgreSQL（异常退出后须先恢复，可能需要几分钟）",
+)
+STOP = Both("Waiting for PostgreSQL to write everything down and stop", "正在等待 PostgreSQL 写盘并停止")
 
 
 @contextmanager
@@ -93,7 +104,7 @@ def _gate(place: Place, notice: Notice) -> Iterator[None]:
     """One command at a time joins or leaves."""
     gate = _open_lock(place.pg / "gate.lock")
     try:
-        for _ in _patiently(notice, "Waiting for another command that starts or stops the server"):
+        for _ in _patiently(notice, ANOTHER_COMMAND):
             if _try_lock(gate):
                 break
         yield
@@ -111,7 +122,7 @@ def _nothing_alive(place: Place) -> Iterator[int | None]:
         os.close(lock)
 
 
-def _patiently(notice: Notice, why: str) -> Iterator[None]:
+def _patiently(notice: Notice, why: Both) -> Iterator[None]:
     """Pace a loop that waits: short naps, then longer ones, and every few seconds a line saying how long."""
     began = said = time.monotonic()
     nap_s = 0.002
@@ -121,7 +132,7 @@ def _patiently(notice: Notice, why: str) -> Iterator[None]:
         nap_s = min(nap_s * 1.2, 0.1)
         if (now := time.monotonic()) - said >= NOTICE_EVERY_S:
             said = now
-            notice(f"{why} … {now - began:.0f} s")
+            notice(Both(f"{why.en} … {now - began:.0f} s", f"{why.zh}…… {now - began:.0f} 秒"))
 
 
 # ---- start and stop, both behind the gate
@@ -130,8 +141,7 @@ def _patiently(notice: Notice, why: str) -> Iterator[None]:
 def _bring_up(place: Place, notice: Notice, settings: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
     """Adopt the server that is up or coming up, else start one; wait as long as anything of it is alive."""
     process: subprocess.Popen[bytes] | None = None
-    why = "Waiting for PostgreSQL (after a crash it recovers first, which can take minutes)"
-    for _ in _patiently(notice, why):
+    for _ in _patiently(notice, RECOVERY):
         if _is_up(place):
             break
         with _nothing_alive(place) as lock:
@@ -139,7 +149,8 @@ def _bring_up(place: Place, notice: Notice, settings: Mapping[str, str]) -> subp
                 continue
             if process is not None:
                 process.wait()
-                raise server_home.failure(place, "PostgreSQL did not start.", place.log.read_bytes())
+                what = Both("PostgreSQL did not start.", "PostgreSQL 未能启动。")
+                raise server_home.failure(place, what, place.log.read_bytes())
             process = _start(place, lock, notice, settings)
     return process
 
@@ -158,7 +169,7 @@ def _start(place: Place, lock: int, notice: Notice, settings: Mapping[str, str])
 def _stop(place: Place, notice: Notice) -> None:
     """Ask for a fast shutdown (the signal of pg_ctl), and wait until no process of the server is left."""
     asked = False
-    for _ in _patiently(notice, "Waiting for PostgreSQL to write everything down and stop"):
+    for _ in _patiently(notice, STOP):
         with _nothing_alive(place) as lock:
             if lock is not None:
                 break
@@ -190,8 +201,14 @@ def _is_up(place: Place) -> bool:
         return False
     if not place.socket.exists() and _is_postgres(int(lines[0])):
         raise DanbaoError(
-            f"PostgreSQL runs, but somebody removed its socket {place.socket}.",
-            "Let the other danbao commands on this home end; the next one makes it anew.",
+            Both(
+                f"PostgreSQL runs, but somebody removed its socket {place.socket}.",
+                f"PostgreSQL 正在运行，但其套接字 {place.socket} 已被删除。",
+            ),
+            Both(
+                "Let the other danbao commands on this home end; the next one makes it anew.",
+                "请待使用此目录的其他 danbao 命令结束，下一条命令会重新建立。",
+            ),
         )
     address = make_conninfo(host=str(place.sockets), port=server_home.PORT, user="danbao", dbname="danbao")
     return pq.PGconn.ping(os.fsencode(f"{address} connect_timeout=3")) == pq.Ping.OK
@@ -251,8 +268,16 @@ def _explained(home: Path) -> Iterator[None]:
     except OSError as error:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(home)
         fixes = {
-            errno.ENOSPC: f"Free some space on the disk that holds {home}.",
-            errno.EDQUOT: f"Free some of your quota on the disk that holds {home}.",
+            errno.ENOSPC: Both(f"Free some space on the disk that holds {home}.", f"请在 {home} 所在磁盘上腾出空间。"),
+            errno.EDQUOT: Both(
+                f"Free some of your quota on the disk that holds {home}.", f"请在 {home} 所在磁盘上腾出配额。"
+            ),
         }
-        fix = fixes.get(error.errno or 0, "Set DANBAO_HOME to a directory where you may write.")
-        raise DanbaoError(f"The embedded server cannot use {where}: {error.strerror}.", fix) from error
+        writable = Both(
+            "Set DANBAO_HOME to a directory where you may write.", "请将 DANBAO_HOME 设为您可以写入的目录。"
+        )
+        what = Both(
+            f"The embedded server cannot use {where}: {error.strerror}.",
+            f"内置数据库无法使用 {where}：{error.strerror}。",
+        )
+        raise DanbaoError(what, fixes.get(error.errno or 0, writable)) from error

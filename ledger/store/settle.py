@@ -17,6 +17,7 @@ from ledger.store import journal, reference
 from ledger.store.queries import sql
 from ledger.store.tables import declaration as declaration_table
 from ledger.store.tables import settlement as settlement_table
+from schemas.both import Both
 from schemas.codes import Line
 
 # A namespace of its own for "a settlement of this month is running", beside the lock on the month itself.
@@ -70,8 +71,14 @@ def seal(engine: Engine, province: str, month: date, rules: Rulebook) -> Settled
         lock = func.month_lock(province, month)
         if not tx.scalar(select(func.pg_try_advisory_xact_lock(lock + _RUNNING))):
             raise Busy(
-                f"Another settlement of {month:%Y-%m} in province {province} is running.",
-                "Let it finish, then look: danbao settle gives the result that stands.",
+                Both(
+                    f"Another settlement of {month:%Y-%m} in province {province} is running.",
+                    f"省份 {province} 的 {month:%Y-%m} 正由另一进程结算。",
+                ),
+                Both(
+                    "Let it finish, then look: danbao settle gives the result that stands.",
+                    "请待其完成，再用 danbao settle 查看结算结果。",
+                ),
             )
         if found := _existing(tx, province, month):
             return found
@@ -92,8 +99,14 @@ def _refuse_earlier_open(engine: Engine, province: str, month: date) -> None:
     if earlier:
         months = ", ".join(f"{one:%Y-%m}" for one in earlier)
         raise DanbaoError(
-            f"Province {province} has earlier months that are not settled: {months}.",
-            f"Months are settled in order: danbao settle {earlier[0]:%Y-%m} --province {province}",
+            Both(
+                f"Province {province} has earlier months that are not settled: {months}.",
+                f"省份 {province} 尚有更早的月份未结算：{months}。",
+            ),
+            Both(
+                f"Months are settled in order: danbao settle {earlier[0]:%Y-%m} --province {province}",
+                f"须按月份先后结算：danbao settle {earlier[0]:%Y-%m} --province {province}",
+            ),
         )
 
 

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from languages import speaks_both
 
 from ledger import mapping as mappings
 from ledger.errors import BadQuestion
@@ -59,7 +60,8 @@ def reader(*changes: tuple[str, str], header: bytes = HEADER, shift_days: int = 
 def fault(*changes: tuple[str, str]) -> str:
     with pytest.raises(BadQuestion) as refused:
         small(*changes)
-    return refused.value.what
+    assert speaks_both(refused.value.what)
+    return refused.value.what.en
 
 
 def unmapped(of: CsvReader, raw: bytes) -> tuple[str, str]:
@@ -285,7 +287,7 @@ def test_a_mapping_whose_platforms_do_not_fit_its_rows_is_refused():
 def test_a_column_that_the_file_does_not_have_is_named_beside_those_it_has():
     with pytest.raises(BadQuestion, match="column 'from', which the file's header has not") as refused:
         reader(header=b"order,worker,to,note,other")
-    assert "order, worker, to, note, other" in refused.value.fix
+    assert "order, worker, to, note, other" in refused.value.fix.en
     with pytest.raises(BadQuestion, match="column 'order', which the file's header has twice"):
         reader(header=b"order,worker,from,to,order")
 
@@ -293,7 +295,7 @@ def test_a_column_that_the_file_does_not_have_is_named_beside_those_it_has():
 def test_an_unknown_mapping_is_answered_with_the_bundled_ones(tmp_path):
     with pytest.raises(BadQuestion) as refused:
         load("elme")
-    assert "doordash, eleme, sendy" in refused.value.fix
+    assert "doordash, eleme, sendy" in refused.value.fix.en
     path = tmp_path / "small.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
     assert load(str(path)) == small()

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from languages import speaks_both
 
 from ledger.errors import BadQuestion
 from ledger.money import hao, yuan
@@ -264,8 +265,9 @@ def test_a_rulebook_is_rebuilt_from_its_content(packaged: Rulebook) -> None:
     ],
 )
 def test_content_that_is_none_is_refused(packaged: Rulebook, old: str, new: str, reason: str) -> None:
-    with pytest.raises(RuleFault, match=re.escape(reason)):
+    with pytest.raises(RuleFault, match=re.escape(reason)) as refused:
         Rulebook.from_content(packaged.content.replace(old, new, 1))
+    assert all(speaks_both(fault.reason) for fault in refused.value.faults)
 
 
 def test_content_that_overlaps_itself_is_refused(packaged: Rulebook) -> None:

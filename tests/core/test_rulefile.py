@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from languages import speaks_both
 
 from ledger.rulebook import Rulebook, RuleFault, load
 from ledger.rulebook.file import FILE_BYTES_MAX, read
@@ -50,7 +51,9 @@ def faults_of(folder: Path, **texts: str) -> list[str]:
     with pytest.raises(RuleFault) as refused:
         book_of(folder, **texts)
     found = [str(fault) for fault in refused.value.faults]
-    assert refused.value.what.splitlines() == found
+    assert all(speaks_both(fault.reason) for fault in refused.value.faults)
+    assert refused.value.what.zh.splitlines() == [fault.told.zh for fault in refused.value.faults]
+    assert refused.value.what.en.splitlines() == found
     return found
 
 

@@ -208,7 +208,7 @@ class World:
         try:
             settle.seal(self.settler, province, month, rules())
         except DanbaoError as error:
-            if "earlier months" not in error.what:
+            if "earlier months" not in error.what.en:
                 raise
 
     def drain(self) -> None:

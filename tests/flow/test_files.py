@@ -212,8 +212,8 @@ def test_of_two_processes_on_one_file_one_is_fenced_and_says_so(
         thread.join(WAIT_S)
     [error] = errors
     assert isinstance(error, Fenced)
-    assert "Another process booked file:" in error.what
-    assert "rolled back" in error.fix
+    assert "Another process booked file:" in error.what.en
+    assert "rolled back" in error.fix.en
     assert rows(ledger_url, "select sum(events), sum(new) from batch") == [(45, 41)]
     assert premiums(ledger_url) == {("eleme", "31", "2026-10"): 20 * 700}
     assert chain_faults(ledger_url) == []
@@ -311,7 +311,7 @@ def test_a_csv_without_a_mapping_is_a_bad_question_that_names_the_bundled_ones(t
     path.write_text("a,b\n1,2\n")
     with pytest.raises(BadQuestion, match="mapping") as refused:
         sources.open_file(path, None, None, ARRIVED)
-    assert "eleme" in refused.value.fix
+    assert "eleme" in refused.value.fix.en
 
 
 def test_lists_of_rubbish_make_no_larger_batches_than_events_do() -> None:

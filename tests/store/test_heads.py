@@ -43,7 +43,7 @@ def test_who_believes_in_another_head_is_fenced(engine: Engine, ledger_url: str,
     advance(engine, FIRST, SECOND)
     with pytest.raises(Fenced) as fenced:
         advance(engine, believed, believed._replace(next_offset=9, chain_hash=b"3" * 32))
-    assert f"Another process booked t[{believed.partition}]" in fenced.value.what
+    assert f"Another process booked t[{believed.partition}]" in fenced.value.what.en
     assert rows(ledger_url, "select * from partition_head") == [tuple(SECOND)]
 
 

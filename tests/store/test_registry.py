@@ -94,8 +94,8 @@ def test_what_stands_is_never_changed(tx: Connection, change: dict[str, Any], na
     before = rows_of(tx)
     with pytest.raises(BadQuestion) as refused, tx.begin_nested():
         registry.register(tx, kuaisong(**change))
-    assert named in refused.value.what
-    assert "never changed" in refused.value.fix
+    assert named in refused.value.what.en
+    assert "never changed" in refused.value.fix.en
     assert rows_of(tx) == before
 
 
@@ -118,8 +118,8 @@ def test_what_another_platform_has_is_taken(tx: Connection, change: dict[str, An
     registry.register(tx, kuaisong())
     with pytest.raises(BadQuestion) as refused:
         registry.register(tx, kuaisong(**change))
-    assert "kuaisong" in refused.value.what
-    assert "danbao platforms show kuaisong" in refused.value.fix
+    assert "kuaisong" in refused.value.what.en
+    assert "danbao platforms show kuaisong" in refused.value.fix.en
 
 
 def test_two_registrars_at_once_take_turns(ledger_url: str, registrar: Engine) -> None:
@@ -159,9 +159,9 @@ def test_a_platform_is_found_by_any_of_its_names(tx: Connection, name: str) -> N
 def test_an_unknown_platform_is_a_bad_question_that_lists_the_known_ones(tx: Connection) -> None:
     with pytest.raises(BadQuestion) as refused:
         registry.find(tx, "nobody")
-    assert "'nobody'" in refused.value.what
-    assert "eleme" in refused.value.fix
-    assert "danbao platforms add nobody" in refused.value.fix
+    assert "'nobody'" in refused.value.what.en
+    assert "eleme" in refused.value.fix.en
+    assert "danbao platforms add nobody" in refused.value.fix.en
     assert refused.value.exit_code == 2
 
 

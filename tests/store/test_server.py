@@ -27,6 +27,7 @@ import sqlalchemy
 from ledger.errors import DanbaoError
 from ledger.store import server, server_home
 from ledger.store.server import running
+from schemas.both import Both
 
 SMALL = {"fsync": "off", "shared_buffers": "16MB"}
 ROOT = Path(__file__).parents[2]
@@ -212,7 +213,7 @@ def programs(everyones: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_first_command_makes_the_database_and_the_second_reuses_it(yard: Path) -> None:
-    first: list[str] = []
+    first: list[Both] = []
     with running(yard / "home", first.append) as url:
         do(url, "CREATE TABLE kept AS SELECT 42 AS n")
         assert ask(url, "SHOW fsync") == "on"
@@ -223,10 +224,11 @@ def test_the_first_command_makes_the_database_and_the_second_reuses_it(yard: Pat
         assert ask(url, "SELECT current_user") == "danbao"
         locale = "SELECT concat(datlocprovider, datlocale, pg_encoding_to_char(encoding)) FROM pg_database"
         assert ask(url, f"{locale} WHERE datname = 'danbao'") == "bC.UTF-8UTF8"
-    second: list[str] = []
+    second: list[Both] = []
     with running(yard / "home", second.append) as url:
         assert ask(url, "SELECT n FROM kept") == 42
     assert len(first) == 1
+    assert (first[0].en.split()[0], first[0].zh[:2]) == ("Making", "正在")
     assert second == []
 
 
@@ -365,14 +367,15 @@ def test_a_killed_initdb_leaves_the_next_command_working(yard: Path) -> None:
 
 def test_a_server_that_takes_long_is_waited_for_and_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "NOTICE_EVERY_S", 0.1)
-    said: list[str] = []
+    said: list[Both] = []
     busy = server._open_lock(home / "pg/server.lock")  # as a server in recovery holds it
     assert server._try_lock(busy)
     threading.Timer(0.5, os.close, [busy]).start()
     with running(home, said.append, SMALL) as url:
         assert ask(url) == 1
     assert len(said) >= 2
-    assert all("PostgreSQL" in line and line.endswith(" s") for line in said)
+    assert all("PostgreSQL" in line.en and line.en.endswith(" s") for line in said)
+    assert all("PostgreSQL" in line.zh and line.zh.endswith(" 秒") for line in said)
 
 
 def test_a_pid_file_whose_number_is_a_stranger_by_now_does_not_stop_the_next_start(home: Path) -> None:
@@ -409,7 +412,7 @@ def test_a_socket_directory_that_someone_else_prepared_is_refused(yard: Path) ->
     host = server_home.lay_out(yard / "a,b").sockets
     host.symlink_to(yard)
     try:
-        assert str(host) in refused(yard / "a,b").what
+        assert str(host) in refused(yard / "a,b").what.en
     finally:
         host.unlink()
 
@@ -417,7 +420,7 @@ def test_a_socket_directory_that_someone_else_prepared_is_refused(yard: Path) ->
 def test_a_socket_that_a_cleaner_removed_is_an_error_and_not_an_endless_wait(home: Path) -> None:
     with running(home, print, SMALL):
         (home / "pg/run/.s.PGSQL.5432").unlink()
-        assert "socket" in refused(home).what
+        assert "socket" in refused(home).what.en
 
 
 def test_a_home_by_another_name_is_the_same_home(home: Path) -> None:
@@ -485,7 +488,7 @@ def test_an_empty_home_that_only_root_may_enter_is_opened_just_enough(yard: Path
 def test_a_home_with_things_of_others_is_not_opened(yard: Path) -> None:
     (yard / "home").mkdir(mode=0o700)
     (yard / "home/letters").touch()
-    assert str(yard / "home") + "." in refused(yard / "home").what
+    assert str(yard / "home") + "." in refused(yard / "home").what.en
     assert stat.S_IMODE((yard / "home").stat().st_mode) == 0o700
 
 
@@ -493,12 +496,12 @@ def test_a_home_with_things_of_others_is_not_opened(yard: Path) -> None:
 def test_binaries_that_the_server_cannot_reach_are_copied_once(home: Path, programs: Path) -> None:
     closed = programs.parent
     closed.chmod(0o700)
-    said: list[str] = []
+    said: list[Both] = []
     for _ in range(2):
         with running(home, said.append, SMALL) as url:
             assert str(home) in os.readlink(f"/proc/{postmaster(home)}/exe")
             do(url, "CREATE EXTENSION IF NOT EXISTS btree_gist")
-    assert [line.split()[0] for line in said] == ["Copying"]
+    assert [line.en.split()[0] for line in said] == ["Copying"]
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     closed.chmod(0o755)
 
@@ -507,8 +510,8 @@ def test_binaries_that_the_server_cannot_reach_are_copied_once(home: Path, progr
 def test_a_home_behind_a_closed_door_is_refused_with_the_door_and_a_better_place(yard: Path) -> None:
     (yard / "closed").mkdir(mode=0o700)
     error = refused(yard / "closed/home")
-    assert str(yard / "closed") + "." in error.what
-    assert "DANBAO_HOME" in error.fix
+    assert str(yard / "closed") + "." in error.what.en
+    assert "DANBAO_HOME" in error.fix.en
     assert stat.S_IMODE((yard / "closed").stat().st_mode) == 0o700
     assert not (yard / "closed/home").exists()
 
@@ -526,7 +529,7 @@ def test_an_ordinary_user_has_a_server_of_his_own(yard: Path, programs: Path) ->
     assert as_nobody(visit) == "danbao"
     assert stat.S_IMODE((yard / "his/pg").stat().st_mode) == 0o700
     (yard / "his").chmod(0o700)
-    assert "belongs to the user nobody" in refused(yard / "his").what
+    assert "belongs to the user nobody" in refused(yard / "his").what.en
     assert stat.S_IMODE((yard / "his").stat().st_mode) == 0o700
 
 
@@ -564,14 +567,14 @@ def test_data_of_another_major_version_is_refused(home: Path) -> None:
     (home / "pg/data/PG_VERSION").write_text("17\n")
     error = refused(home)
     (home / "pg/data/PG_VERSION").write_text("18\n")
-    assert "PostgreSQL 17" in error.what
-    assert "PostgreSQL 18" in error.what
+    assert "PostgreSQL 17" in error.what.en
+    assert "PostgreSQL 18" in error.what.en
 
 
 def test_a_server_that_will_not_start_is_quoted_and_leaves_nothing_behind(home: Path) -> None:
     with pytest.raises(DanbaoError) as caught, running(home, print, {"work_mem": "plenty"}):
         pass
-    assert 'invalid value for parameter "work_mem"' in caught.value.what
+    assert 'invalid value for parameter "work_mem"' in caught.value.what.en
     with running(home, print, SMALL) as url:
         assert ask(url) == 1
 
@@ -583,14 +586,14 @@ def test_a_disk_that_takes_no_more_is_an_error_and_leaves_nothing_in_place(yard:
         error = refused(yard / "home")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "The database could not be made" in error.what
+    assert "The database could not be made" in error.what.en
     assert not (yard / "home/pg/data").exists()
 
 
 def test_a_full_disk_is_called_so(home: Path) -> None:
     place = server_home.lay_out(home)
     said = b"FATAL:  could not write lock file: No space left on device"
-    assert "Free some space" in server_home.failure(place, "It did not start.", said).fix
+    assert "Free some space" in server_home.failure(place, Both("It did not start.", "未能启动。"), said).fix.en
     with pytest.raises(DanbaoError, match="Free some space"), server._explained(home):
         raise OSError(errno.ENOSPC, "No space left on device", "there")
 

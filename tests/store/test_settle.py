@@ -139,8 +139,8 @@ def test_a_month_with_an_earlier_open_one_is_refused(desk: Desk, settler: Engine
     desk.hand_in(accepted("A", "2026-08-03T12:00:00+08:00"), accepted("B", "2026-09-03T12:00:00+08:00"), accepted("C"))
     with pytest.raises(DanbaoError) as refused:
         seal(settler, OCTOBER)
-    assert "2026-08, 2026-09" in refused.value.what
-    assert "danbao settle 2026-08 --province 31" in refused.value.fix
+    assert "2026-08, 2026-09" in refused.value.what.en
+    assert "danbao settle 2026-08 --province 31" in refused.value.fix.en
     assert value(ledger_url, "select count(*) from settlement") == 0
     for month in (date(2026, 8, 1), SEPTEMBER, OCTOBER):
         assert seal(settler, month).changed
@@ -251,7 +251,7 @@ def test_of_two_settlements_at_once_one_wins_and_the_other_says_so(
     assert held.reached.wait(WAIT_S)
     with pytest.raises(Busy) as busy:
         seal(settler, OCTOBER)
-    assert "Another settlement of 2026-10 in province 31 is running" in busy.value.what
+    assert "Another settlement of 2026-10 in province 31 is running" in busy.value.what.en
     assert seal(settler, OCTOBER, "44").changed  # another province does not wait
     held.opened.set()
     assert lines(first.done()) == [(3, 700, 2100, 21)]

@@ -120,7 +120,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None
         connection.execute("create table settlement (stranger int)")
     with pytest.raises(DanbaoError) as refused, connect.ledger(database_url, connect.AUDIT):
         pass
-    assert 'relation "settlement" already exists' in refused.value.what
+    assert 'relation "settlement" already exists' in refused.value.what.en
     assert rows(database_url, "select tablename from pg_tables where schemaname = 'public'") == [("settlement",)]
 
 
@@ -130,44 +130,44 @@ def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None
 def refusal(url: str) -> DanbaoError:
     with pytest.raises(DanbaoError) as refused, connect.ledger(url, connect.AUDIT):
         pass
-    assert refused.value.fix
+    assert refused.value.fix.en
     return refused.value
 
 
 @pytest.mark.parametrize("url", ["", "ledger", "/var/lib/pg", "postgresql://h:port/d"])
 def test_what_is_no_database_url_is_refused_with_an_example(url: str) -> None:
-    assert "DANBAO_DATABASE_URL" in refusal(url).fix
+    assert "DANBAO_DATABASE_URL" in refusal(url).fix.en
 
 
 @pytest.mark.parametrize("url", ["mysql://h/danbao", "sqlite:///danbao.db"])
 def test_another_kind_of_database_is_refused_by_name(url: str) -> None:
     error = refusal(url)
-    assert url.split(":", maxsplit=1)[0] in error.what
-    assert "PostgreSQL 18" in error.fix
+    assert url.split(":", maxsplit=1)[0] in error.what.en
+    assert "PostgreSQL 18" in error.fix.en
 
 
 def test_a_place_where_nothing_listens_is_refused(free_port: int) -> None:
     error = refusal(f"postgresql://danbao@127.0.0.1:{free_port}/danbao")
-    assert "does not answer" in error.what
-    assert "DANBAO_DATABASE_URL" in error.fix
+    assert "does not answer" in error.what.en
+    assert "DANBAO_DATABASE_URL" in error.fix.en
 
 
 def test_a_server_that_is_no_postgresql_is_refused(free_port: int) -> None:
     with another_server(free_port):
         error = refusal(f"postgresql://danbao@127.0.0.1:{free_port}/danbao?sslmode=disable")
-    assert "does not answer" in error.what
+    assert "does not answer" in error.what.en
 
 
 def test_a_database_that_is_not_there_is_named(server_url: str) -> None:
     url = sqlalchemy.make_url(server_url).set(database="nowhere").render_as_string(hide_password=False)
-    assert "nowhere" in refusal(url).what
+    assert "nowhere" in refusal(url).what.en
 
 
 def test_an_older_server_is_refused_before_anything_is_made(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "SERVER_VERSION_MIN", 99)
     error = refusal(database_url)
-    assert "is PostgreSQL 18." in error.what
-    assert "PostgreSQL 99" in error.fix
+    assert "is PostgreSQL 18." in error.what.en
+    assert "PostgreSQL 99" in error.fix.en
     assert value(database_url, "select count(*) from pg_tables where schemaname = 'public'") == 0
 
 
@@ -176,8 +176,8 @@ def test_a_user_who_may_not_make_roles_is_told_what_he_needs(database_url: str) 
         connection.execute("create role weak nologin")
     try:
         error = refusal(f"{database_url}&options=-c%20role%3Dweak")
-        assert "permission denied" in error.what
-        assert "may create roles" in error.fix
+        assert "permission denied" in error.what.en
+        assert "may create roles" in error.fix.en
     finally:
         with owner(database_url) as connection:
             connection.execute("drop role weak")
