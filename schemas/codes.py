@@ -40,6 +40,16 @@ class EventType(StrEnum):
     CANCELLED = "order.cancelled"
 
 
+# The facts in which two versions of one event can differ.
+FACT_NAMES: dict[str, tuple[str, str]] = {
+    "time": ("time", "时间"),
+    "worker": ("worker", "人员"),
+    "city": ("city", "城市"),
+    "line": ("line", "行业"),
+    "type": ("type of ending", "结束类型"),
+}
+
+
 class Answer(StrEnum):
     """What became of one event. An answer means committed."""
 

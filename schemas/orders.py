@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Discriminator, FailFast, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
+from schemas.both import Both
 from schemas.codes import CITIES, PLATFORM_ID, Answer, Line, Reason
 
 EVENTS_PER_RECORD_MAX = 5_000
@@ -211,6 +212,31 @@ class EventAnswer(TypedDict):
     answer: Answer
     reason: Reason | None
 
+
+REASON_MEANINGS: dict[Reason, Both] = {
+    Reason.TOO_LARGE: Both(f"the record has more than {RECORD_BYTES_MAX} bytes", f"记录超过 {RECORD_BYTES_MAX} 字节"),
+    Reason.MALFORMED: Both("the record is not JSON in UTF-8", "记录不是 UTF-8 编码的 JSON"),
+    Reason.INVALID: Both("the event does not have the published shape", "事件不符合公布的格式"),
+    Reason.EMPTY_LIST: Both("the record is a list of no events", "记录是不含事件的空列表"),
+    Reason.TOO_MANY_EVENTS: Both(
+        f"the record is a list of more than {EVENTS_PER_RECORD_MAX} events",
+        f"记录所含事件超过 {EVENTS_PER_RECORD_MAX} 个",
+    ),
+    Reason.UNKNOWN_PLATFORM: Both("no platform is registered under the source", "事件来源不是已登记的平台企业"),
+    Reason.UNKNOWN_CITY: Both("the city is not in GB/T 2260", "城市代码不在 GB/T 2260 中"),
+    Reason.BEFORE_SCHEME: Both(
+        "the time is before the scheme began on 2022-07-01 (Asia/Shanghai)",
+        "发生时间早于制度施行日 2022-07-01（北京时间）",
+    ),
+    Reason.IN_FUTURE: Both(
+        f"the time is more than {EVENT_MINUTES_AHEAD_MAX} minutes after the record arrived",
+        f"发生时间比记录到达时间晚 {EVENT_MINUTES_AHEAD_MAX} 分钟以上",
+    ),
+    Reason.NO_RATE: Both(
+        "no premium is in force for the line of business on that day", "该行业当日没有生效的缴费基准额"
+    ),
+    Reason.UNMAPPED: Both("a row of a file cannot be read by its mapping", "文件中的行无法按映射读取"),
+}
 
 one_event: TypeAdapter[Any] = TypeAdapter(OrderEvent)
 event_list: TypeAdapter[Any] = TypeAdapter(EventList)

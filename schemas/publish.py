@@ -7,6 +7,7 @@ words, and answered with a reason code.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import orders
-from schemas.codes import PLATFORM_ID, Answer, Reason
+from schemas.codes import PLATFORM_ID, Answer
 from schemas.mapping import MappingFile
 from schemas.platforms import PlatformRegistration
 from schemas.rulebook import RuleFile
@@ -24,19 +25,6 @@ DIRECTORY = Path(__file__).parent / "published"
 CHANNEL = "orders.v1"
 KAFKA_BINDING = "0.5.0"
 
-REASON_MEANINGS: dict[Reason, str] = {
-    Reason.TOO_LARGE: f"the record has more than {orders.RECORD_BYTES_MAX} bytes",
-    Reason.MALFORMED: "the record is not JSON in UTF-8",
-    Reason.INVALID: "the event does not have the shape that this document describes",
-    Reason.EMPTY_LIST: "the record is a list of no events",
-    Reason.TOO_MANY_EVENTS: f"the record is a list of more than {orders.EVENTS_PER_RECORD_MAX} events",
-    Reason.UNKNOWN_PLATFORM: "no platform is registered under the source",
-    Reason.UNKNOWN_CITY: "the city is not in GB/T 2260",
-    Reason.BEFORE_SCHEME: "the time is before the scheme began on 2022-07-01 (Asia/Shanghai)",
-    Reason.IN_FUTURE: f"the time is more than {orders.EVENT_MINUTES_AHEAD_MAX} minutes after the record arrived",
-    Reason.NO_RATE: "no premium is in force for the line of business on that day",
-    Reason.UNMAPPED: "a row of a file cannot be read by its mapping",
-}
 ANSWER_MEANINGS: dict[Answer, str] = {
     Answer.NEW: "recorded; an accepted order is insured and charged",
     Answer.DUPLICATE: "known already with the same content; nothing changed",
@@ -166,12 +154,12 @@ def _answer() -> dict[str, Any]:
     schema = _schema_of(orders.EventAnswer)
     definitions = schema.pop("$defs")
     answer = definitions["Answer"] | {"description": _listed(ANSWER_MEANINGS)}
-    reason = definitions["Reason"] | {"description": _listed(REASON_MEANINGS)}
+    reason = definitions["Reason"] | {"description": _listed(orders.REASON_MEANINGS)}
     schema["properties"] |= {"answer": answer, "reason": {"oneOf": [reason, {"type": "null"}]}}
     return schema
 
 
-def _listed(meanings: dict[Any, str]) -> str:
+def _listed(meanings: Mapping[Any, object]) -> str:
     return "\n".join(f"- `{code}`: {meaning}" for code, meaning in meanings.items())
 
 

@@ -12,10 +12,14 @@ from rich.table import Table
 from ledger.calendar import SHANGHAI
 from ledger.cli import common, usage
 from ledger.cli.common import say
+from ledger.cli.eventview import reason_text
+from ledger.replay.findings import CODE_NAMES
 from schemas.codes import Reason
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from ledger.store.findings import Business
 
 app = typer.Typer(
     cls=usage.Group,
@@ -96,7 +100,8 @@ def show_replayed(result: dict[str, Any]) -> None:
     ):
         table.add_column(heading, overflow="fold")
     for one in result["listed"][:ROWS_SHOWN]:
-        table.add_row(*(str(one[name]) for name in ("code", "table", "key", "detail", "expected", "found")))
+        what = f"{one['code']} {say(*CODE_NAMES[one['code']])}"
+        table.add_row(what, *(str(one[name]) for name in ("table", "key", "detail", "expected", "found")))
     common.out.print(table)
     shown = min(ROWS_SHOWN, len(result["listed"]))
     count = say(
@@ -119,11 +124,7 @@ def findings(as_json: common.AsJson = False) -> None:
     with common.database(connect.AUDIT) as engine, engine.connect() as connection:
         found = business_findings(connection, today)
     if as_json:
-        rows = [
-            {"code": one.code, "platform": one.platform or None, "count": one.count, "particulars": one.particulars}
-            for one in found
-        ]
-        common.print_json({"findings": rows})
+        common.print_json({"findings": [_plain(one) for one in found]})
     elif not found:
         common.out.print(say("Nothing deserves a look.", "没有需要关注的事项。"))
     else:
@@ -133,10 +134,20 @@ def findings(as_json: common.AsJson = False) -> None:
         table.add_column(say("count", "数量"), justify="right")
         table.add_column(say("particulars", "详情"), overflow="fold")
         for one in found:
-            table.add_row(say(*_CODES[one.code]), one.platform or "–", f"{one.count:,}", one.particulars)
+            particulars = reason_text(one.particulars.en) if one.code == "rejected" else say(*one.particulars)
+            table.add_row(say(*_CODES[one.code]), one.platform or "–", f"{one.count:,}", particulars)
         common.out.print(table)
     if found:
         raise typer.Exit(1)
+
+
+def _plain(one: "Business") -> dict[str, Any]:
+    return {
+        "code": one.code,
+        "platform": one.platform or None,
+        "count": one.count,
+        "particulars": say(*one.particulars),
+    }
 
 
 @app.command(cls=usage.Command)
@@ -162,7 +173,8 @@ def rejected(
         return
     for row in rows:
         item = "" if row["item"] < 0 else say(f", item {row['item']}", f"，第 {row['item']} 项")
-        common.out.print(f"[bold]{row['reason']}[/] {row['topic']}\\[{row['partition']}] {row['record_offset']}{item}")
+        place = f"{row['topic']}\\[{row['partition']}] {row['record_offset']}{item}"
+        common.out.print(f"[bold]{reason_text(row['reason'])}[/]  {place}")
         common.out.print(f"  {row['place']}: {row['detail']}", markup=False)
         common.out.print(f"  {row['raw'][:RAW_CHARS_SHOWN]}", markup=False, style="dim")
     if not rows:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ledger.calendar import SHANGHAI
 from ledger.cli.common import say
 from ledger.money import yuan
-from schemas.codes import CITIES, LINE_NAMES, PROVINCES, EventType, Line
+from schemas.codes import CITIES, FACT_NAMES, LINE_NAMES, PROVINCES, EventType, Line, Reason
+from schemas.orders import REASON_MEANINGS
 
 if TYPE_CHECKING:
     from ledger.windows import Order, OtherVersion, RecordedEvent
@@ -19,13 +20,6 @@ EVENTS = {
     EventType.REASSIGNED: ("reassigned", "改派"),
     EventType.COMPLETED: ("completed", "完成"),
     EventType.CANCELLED: ("cancelled", "取消"),
-}
-FACTS = {
-    "time": ("time", "时间"),
-    "worker": ("worker", "人员"),
-    "city": ("city", "城市"),
-    "line": ("line", "行业"),
-    "type": ("type of ending", "结束类型"),
 }
 
 
@@ -104,7 +98,7 @@ def version_text(version: dict[str, Any]) -> str:
 
 def fact_names(names: list[str]) -> str:
     """The facts in which two versions differ, in words."""
-    return say(", ", "、").join(say(*FACTS[name]) for name in names)
+    return say(", ", "、").join(say(*FACT_NAMES[name]) for name in names)
 
 
 def premium_text(premium: str | None) -> str:
@@ -115,6 +109,12 @@ def premium_text(premium: str | None) -> str:
             "未计收：此种订单的待遇由平台企业自行承担",
         )
     return say(f"{premium} yuan", f"{premium} 元")
+
+
+def reason_text(reason: str) -> str:
+    """Why a record was rejected: the code, and what it means."""
+    meaning = REASON_MEANINGS[Reason(reason)]
+    return say(f"{reason}: {meaning.en}", f"{reason}：{meaning.zh}")
 
 
 def line_name(code: str | None) -> str:

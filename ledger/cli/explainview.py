@@ -17,9 +17,11 @@ from ledger.cli.eventview import (
     event_text,
     line_name,
     premium_text,
+    reason_text,
     version_text,
 )
 from ledger.journal import ACCOUNT_KINDS
+from ledger.replay.findings import CODE_NAMES
 from schemas.codes import PROVINCES, EventType
 from schemas.rulebook import MARK_MEANINGS, Mark
 
@@ -37,7 +39,8 @@ def show(answer: dict[str, Any]) -> None:
             f"expected {finding['expected']}, found {finding['found']}",
             f"应为 {finding['expected']}，实为 {finding['found']}",
         )
-        out.print(Text(f"{say('finding', '审计发现')} {finding['code']}: {place}: {told}", style="bold red"))
+        name = f"{finding['code']} {say(*CODE_NAMES[finding['code']])}"
+        out.print(Text(f"{say('finding', '审计发现')} {name}: {place}: {told}", style="bold red"))
     if answer["sound"]:
         sound = say("Books, rules and raw records agree on this order.", "该订单的账簿、规则与原始记录一致。")
         out.print(Text(sound, style="green"))
@@ -181,7 +184,7 @@ def rejected_text(one: dict[str, Any]) -> str:
     """A rejected record: where, and why."""
     return say(
         f"batch {one['batch_id']} offset {one['offset']}: {one['reason']} at {one['place']}: {one['detail']}",
-        f"批次 {one['batch_id']} 偏移 {one['offset']}：{one['reason']}（{one['place']}）：{one['detail']}",
+        f"批次 {one['batch_id']} 偏移 {one['offset']}：{reason_text(one['reason'])}（{one['place']}：{one['detail']}）",
     )
 
 

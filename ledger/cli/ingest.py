@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ledger.cli import common
 from ledger.cli.common import say
+from ledger.cli.eventview import reason_text
 from ledger.errors import BadQuestion
 from ledger.money import yuan
 from schemas.both import Both
@@ -194,7 +195,7 @@ def show(result: dict[str, Any]) -> None:
         value = result[name]
         table.add_row(say(*words), f"{value:,}" if isinstance(value, int) else value)
     for reason, count in result["reasons"].items():
-        table.add_row(f"    {reason}", f"{count:,}")
+        table.add_row(f"    {reason_text(reason)}", f"{count:,}")
     common.out.print(table)
     if result["rejected"]:
         hints = [say("See them with: danbao audit rejected", "查看拒收记录：danbao audit rejected")]

@@ -7,6 +7,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
+from schemas.both import Both
+
 E = TypeVar("E")
 F = TypeVar("F")
 
@@ -28,6 +30,18 @@ class Code(StrEnum):
     SUM = "sum"  # amounts that should add up do not
     UNREADABLE = "unreadable"  # cannot be checked, because what it rests on cannot be read
 
+
+CODE_NAMES: dict[Code, Both] = {
+    Code.CHAIN: Both("the chain is broken", "证据链中断"),
+    Code.DAMAGED: Both("not what was stored", "内容已损坏"),
+    Code.MISSING: Both("not in the books", "账簿缺失"),
+    Code.UNFOUNDED: Both("without a raw record", "没有原始记录依据"),
+    Code.DIFFERS: Both("another value", "数值不符"),
+    Code.PRECEDENCE: Both("a later version stands", "后到版本取代先到版本"),
+    Code.SEAL: Both("booked in a closed month", "记入不应入账的月份"),
+    Code.SUM: Both("sums disagree", "合计不符"),
+    Code.UNREADABLE: Both("cannot be checked", "无法核对"),
+}
 
 # What other findings follow from is listed first.
 _TABLES = (

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, Row, TextClause
 
 from ledger.store.queries import sql
-from schemas.codes import PROVINCES
+from schemas.both import Both
+from schemas.codes import FACT_NAMES, LINE_NAMES, PROVINCES, Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Business:
     code: str
     platform: str
     count: int
-    particulars: str
+    particulars: Both
 
 
 def business_findings(tx: Connection, today: date) -> list[Business]:
@@ -37,25 +38,37 @@ def business_findings(tx: Connection, today: date) -> list[Business]:
 
 def _unregistered(tx: Connection) -> list[Business]:
     return [
-        Business(
-            row.finding,
-            row.platform_id,
-            int(row.orders),
-            f"{row.province} {PROVINCES[row.province].name} {row.line}, {row.first_day} … {row.last_day}",
-        )
+        Business(row.finding, row.platform_id, int(row.orders), _place(row))
         for row in tx.execute(sql("finding_unregistered_places"))
     ]
 
 
+def _place(row: Row[Any]) -> Both:
+    area, (line, line_zh) = PROVINCES[row.province], LINE_NAMES[Line(row.line)]
+    days = f"{row.first_day} … {row.last_day}"
+    return Both(f"{row.province} {area.name_en}, {line}, {days}", f"{row.province} {area.name}，{line_zh}，{days}")
+
+
 def _counted(tx: Connection, code: str, query: TextClause) -> list[Business]:
-    return [Business(code, row.platform_id, row.orders, f"e.g. {row.example}") for row in tx.execute(query)]
+    return [
+        Business(code, row.platform_id, row.orders, Both(f"e.g. {row.example}", f"如 {row.example}"))
+        for row in tx.execute(query)
+    ]
 
 
 def _conflicts(tx: Connection) -> list[Business]:
     return [
-        Business("conflict", row.platform_id, row.versions, f"{row.differs}; {row.orders} orders, e.g. {row.example}")
+        Business("conflict", row.platform_id, row.versions, _versions(row))
         for row in tx.execute(sql("finding_conflicts"))
     ]
+
+
+def _versions(row: Row[Any]) -> Both:
+    differs = "、".join(FACT_NAMES[name][1] for name in row.differs.split(", "))
+    return Both(
+        f"{row.differs}; {row.orders} orders, e.g. {row.example}",
+        f"差异：{differs}；{row.orders} 单，如 {row.example}",
+    )
 
 
 def _unsettled(tx: Connection, today: date) -> list[Business]:
@@ -65,14 +78,19 @@ def _unsettled(tx: Connection, today: date) -> list[Business]:
         if row.month < this_month:
             months.setdefault(row.month, []).append(row.province)
     return [
-        Business("not_settled", "", len(provinces), f"{month:%Y-%m}: {', '.join(provinces)}")
+        Business(
+            "not_settled",
+            "",
+            len(provinces),
+            Both(f"{month:%Y-%m}: {', '.join(provinces)}", f"{month:%Y-%m}：{'、'.join(provinces)}"),
+        )
         for month, provinces in sorted(months.items())
     ]
 
 
 def _rejected(tx: Connection) -> list[Business]:
     rows = tx.execute(sql("finding_rejected"))
-    return [Business("rejected", row.platform_id, row.events, row.reason) for row in rows]
+    return [Business("rejected", row.platform_id, row.events, Both(row.reason, row.reason)) for row in rows]
 
 
 def rejected(tx: Connection, reason: str | None, limit: int) -> list[dict[str, Any]]:

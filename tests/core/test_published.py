@@ -29,7 +29,7 @@ from schemas import orders
 from schemas.codes import CITIES, PROVINCES, Answer, Reason
 from schemas.mapping import MappingFile
 from schemas.platforms import PlatformFile, PlatformRegistration
-from schemas.publish import ANSWER_MEANINGS, DIRECTORY, EXAMPLE_ANSWER, EXAMPLES, REASON_MEANINGS, documents
+from schemas.publish import ANSWER_MEANINGS, DIRECTORY, EXAMPLE_ANSWER, EXAMPLES, documents
 from schemas.rulebook import RuleFile
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -498,7 +498,7 @@ def test_the_key_of_a_record_is_platform_and_order():
 
 def test_every_answer_and_every_reason_is_published_with_its_meaning():
     assert ANSWER_MEANINGS.keys() == set(Answer)
-    assert REASON_MEANINGS.keys() == set(Reason)
+    assert orders.REASON_MEANINGS.keys() == set(Reason)
     answer = ASYNCAPI["components"]["schemas"]["EventAnswer"]["properties"]
     assert answer["answer"]["enum"] == [str(code) for code in Answer]
     assert answer["reason"]["oneOf"][0]["enum"] == [str(code) for code in Reason]

@@ -1,13 +1,18 @@
-"""What typer says by itself, in both languages. In: command lines that typer cannot read. Out: errors of ours."""
+"""What typer says by itself, and what a finding is called: in the reader's language.
+
+In: command lines that typer cannot read, the codes of findings and rejections. Out: both languages.
+"""
 
 import pytest
 import typer
-from languages import speaks_both
+from languages import is_chinese, speaks_both
 
-from ledger.cli import usage
+from ledger.cli import audit, common, usage
 from ledger.cli.app import app
 from ledger.errors import BadQuestion
+from ledger.replay.findings import CODE_NAMES, Code
 from schemas.both import Both
+from schemas.orders import REASON_MEANINGS
 
 ADD = "platforms add x --name X --name-zh 某 --uscc 1 --province 31=2026-07-01"
 
@@ -65,3 +70,30 @@ def test_what_typer_says_that_we_do_not_know_is_given_as_it_is() -> None:
     error = usage.mistake(typer.TyperException("Something new."))
     assert error.what == Both("Something new.", "命令用法有误：Something new.")
     assert error.fix.en == "See: danbao --help"
+
+
+def test_every_code_has_a_name_in_both_languages() -> None:
+    assert CODE_NAMES.keys() == set(Code)
+    assert all(map(speaks_both, CODE_NAMES.values()))
+    assert all(map(speaks_both, REASON_MEANINGS.values()))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_finding_of_the_replay_is_shown_with_its_name(
+    language: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DANBAO_LANG", language)
+    monkeypatch.setattr(common.out, "width", 200)
+    finding = {
+        "code": Code.MISSING,
+        "table": "charge",
+        "key": "8801",
+        "detail": "row",
+        "expected": "1",
+        "found": "none",
+    }
+    audit.show_replayed({"events": 2, "batches": 1, "findings": 1, "listed": [finding]})
+    shown = capsys.readouterr().out
+    assert "missing" in shown
+    assert ("账簿缺失" in shown) == is_chinese(shown) == (language == "zh")
+    assert ("not in the books" in shown) == (language == "en")

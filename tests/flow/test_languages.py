@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from languages import is_chinese
+from sqlalchemy import Engine
+from support import Desk, accepted, completed
 
 from ledger.cli.app import app
 
@@ -100,6 +102,36 @@ def test_faults_of_rule_files_are_listed_in_the_readers_language(language: str, 
     assert is_chinese(done.stdout) == (language == "zh")
     faults = json.loads(danbao(language, "rules check rules --json", here).stdout)["faults"]
     assert said[language].partition(": ")[2] in {fault["reason"] for fault in faults}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_rejected_record_is_shown_with_its_code_and_what_it_means(
+    language: str, here: Path, engine: Engine, ledger_url: str
+) -> None:
+    assert Desk(engine).answers(b"rubbish") == ["rejected"]
+    said = {"en": "malformed: the record is not JSON", "zh": "malformed：记录不是 UTF-8 编码的 JSON"}
+    for line in ("audit rejected", "audit findings"):
+        shown = danbao(language, line, here, DANBAO_DATABASE_URL=ledger_url).stdout
+        assert said[language] in shown, line
+        assert is_chinese(shown) == (language == "zh")
+    plain = danbao(language, "audit rejected --json", here, DANBAO_DATABASE_URL=ledger_url).stdout
+    assert json.loads(plain)["rejected"][0]["reason"] == "malformed"
+    plain = danbao(language, "audit findings --json", here, DANBAO_DATABASE_URL=ledger_url).stdout
+    assert json.loads(plain)["findings"][0]["particulars"] == "malformed"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_particulars_of_a_finding_are_in_the_readers_language(
+    language: str, here: Path, engine: Engine, ledger_url: str
+) -> None:
+    assert Desk(engine).answers(accepted("A"), accepted("A", worker="W2"), completed("B")) == ["new", "conflict", "new"]
+    said = {"en": ("worker; 1 orders, e.g. A", "e.g. B"), "zh": ("差异：人员；1 单，如 A", "如 B")}[language]
+    shown = danbao(language, "audit findings", here, DANBAO_DATABASE_URL=ledger_url).stdout
+    assert all(one in shown for one in said), shown
+    assert is_chinese(shown) == (language == "zh")
+    plain = json.loads(danbao(language, "audit findings --json", here, DANBAO_DATABASE_URL=ledger_url).stdout)
+    assert set(said) <= {one["particulars"] for one in plain["findings"]}
+    assert {"conflict", "never_accepted"} <= {one["code"] for one in plain["findings"]}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
