@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Protocol
+from time import monotonic
+from typing import NamedTuple, Protocol
 
 from psycopg import Error as DriverError
 from sqlalchemy import Connection, Engine
@@ -23,6 +24,7 @@ from ledger import evidence
 from ledger.calendar import day_number, day_of
 from ledger.errors import BadQuestion
 from ledger.evidence import Record
+from ledger.identity import Stream
 from ledger.intake import EventReader, Intake, Reader
 from ledger.journal import EntryKey, entry_key, premium_accounts, premium_entries
 from ledger.rating import Rating, Tariff
@@ -45,15 +47,27 @@ RETRIES_MAX = 5
 RETRY_STATES = {"40P01", "40001", "DB003"}
 STEPS = ("read", "prepared", "begun", "claimed", "posted", "kept", "advanced", "committed")
 
+REGISTRY_SECONDS = 60  # after so long platforms and keys are looked up again; a key gives more notice than that
+
 Switch = Callable[[str], None]
 
 
+class Door(NamedTuple):
+    """How records came in: as lines of a mapped file, or through a stream; neither: handed in as they are."""
+
+    csv: EventReader | None = None
+    stream: Stream | None = None
+
+
+HANDED_IN = Door()
+
+
 class Source(Protocol):
-    """One partition of one topic. `csv` reads its records where they are lines of a mapped file."""
+    """One partition of one topic."""
 
     topic: str
     partition: int
-    csv: EventReader | None
+    door: Door
     answers_again: bool  # whether what is booked already is read and answered again
 
     def batches(self, from_offset: int) -> Iterator[list[Record]]:
@@ -115,34 +129,41 @@ class Booker:
         with engine.begin() as tx:
             reference.keep_rulebook(tx, rules)
             self._changing.look(tx)
-            self._platforms = registry.all_platforms(tx)
+            self._known = registry.known(tx)
+        self._looked = monotonic()
 
     def head(self, topic: str, partition: int) -> Head:
         """How far a partition is booked."""
         with self._engine.connect() as connection:
             return heads.read(connection, topic, partition)
 
-    def intakes(self, records: list[Record], csv: EventReader | None) -> Iterator[Intake]:
+    def intakes(self, records: list[Record], door: Door) -> Iterator[Intake]:
         """Read a batch; in parts where it holds more events than an `ordinal` can number."""
-        intake = self.read(records, csv)
+        intake = self.read(records, door)
         if intake.events <= ORDINALS_MAX:
             yield intake
         else:
             middle = len(records) // 2
-            yield from self.intakes(records[:middle], csv)
-            yield from self.intakes(records[middle:], csv)
+            yield from self.intakes(records[:middle], door)
+            yield from self.intakes(records[middle:], door)
 
-    def read(self, records: list[Record], csv: EventReader | None = None) -> Intake:
+    def read(self, records: list[Record], door: Door = HANDED_IN) -> Intake:
         """Decode, validate and rate; a platform registered a moment ago is known."""
-        intake = self._reader(csv).read(records)
-        if any(rejection.reason == Reason.UNKNOWN_PLATFORM for rejection in intake.rejections):
-            with self._engine.connect() as connection:
-                platforms = registry.all_platforms(connection)
-            if platforms != self._platforms:
-                self._platforms = platforms
-                intake = self._reader(csv).read(records)
+        if monotonic() - self._looked > REGISTRY_SECONDS:
+            self._look()
+        intake = self._reader(door).read(records)
+        if any(rejection.reason == Reason.UNKNOWN_PLATFORM for rejection in intake.rejections) and self._look():
+            intake = self._reader(door).read(records)
         self._switch("read")
         return intake
+
+    def _look(self) -> bool:
+        """Look platforms and keys up again; whether anything is new."""
+        before = self._known
+        with self._engine.connect() as connection:
+            self._known = registry.known(connection)
+        self._looked = monotonic()
+        return self._known != before
 
     def book(self, intake: Intake, head: Head) -> Outcome:
         """Book one batch that begins at the head. Fenced when another process moved the head."""
@@ -162,15 +183,15 @@ class Booker:
                 return outcome
         raise AssertionError("the last attempt returns or raises")
 
-    def again(self, records: list[Record], csv: EventReader | None, head: Head) -> Outcome:
+    def again(self, records: list[Record], door: Door, head: Head) -> Outcome:
         """Records below the head, seen again: what was booked is a duplicate, what was rejected stays so."""
-        intake = self.read(records, csv)
+        intake = self.read(records, door)
         with self._engine.connect() as connection:
             intake.rejections = record.standing_rejections(connection, intake, head)
         return Outcome(intake, 0, 0, _answers(intake, Sifted(duplicates=list(range(intake.events)))), head)
 
-    def _reader(self, csv: EventReader | None) -> Reader:
-        return Reader(registry.for_intake(self._platforms), self._rating, csv)
+    def _reader(self, door: Door) -> Reader:
+        return Reader(registry.for_intake(*self._known), self._rating, *door)
 
     def _prepare(self, intake: Intake) -> None:
         """Make what the batch refers to: its days and the days after them, and its accounts."""
@@ -229,7 +250,7 @@ class Booker:
 
     def _post(self, tx: Connection, sifted: Sifted, batch_id: int, numbers: dict[EntryKey, int]) -> Counter[Tariff]:
         """Write the entries for what was charged; returns the orders charged per tariff."""
-        platform_ids = {row.platform_no: row.platform_id for row in self._platforms}
+        platform_ids = {row.platform_no: row.platform_id for row in self._known.platforms}
         changes = record.changes(tx, sifted, self._changing, platform_ids)
         if changes:
             self._accounts.ensure(self._engine, premium_accounts(change.tariff for change in changes))
@@ -277,10 +298,10 @@ def _run(booker: Booker, source: Source, totals: Totals, on_outcome: Callable[[O
     head = booker.head(source.topic, source.partition)
     for records in source.batches(0 if source.answers_again else head.next_offset):
         known = max(0, head.next_offset - records[0].offset)
-        outcomes = [booker.again(records[:known], source.csv, head)] if known else []
+        outcomes = [booker.again(records[:known], source.door, head)] if known else []
         fresh = records[known:]
         assert not fresh or fresh[0].offset == head.next_offset, "nothing is skipped"
-        for intake in booker.intakes(fresh, source.csv) if fresh else ():
+        for intake in booker.intakes(fresh, source.door) if fresh else ():
             outcomes.append(booker.book(intake, head))
             head = outcomes[-1].head
         for outcome in outcomes:

@@ -20,12 +20,11 @@ from typing import Any, BinaryIO
 import zstandard
 from sqlalchemy import Engine, Row, select
 
-from consumers.loop import BATCH_BYTES_MAX, EVENTS_PER_BATCH
+from consumers.loop import BATCH_BYTES_MAX, EVENTS_PER_BATCH, HANDED_IN, Door
 from ledger import mapping as mappings
 from ledger.calendar import to_us
 from ledger.errors import BadQuestion
 from ledger.evidence import Record
-from ledger.intake import EventReader
 from ledger.mapping import CsvReader, Mapping
 from ledger.store import reference
 from ledger.store.tables import inbox
@@ -48,7 +47,7 @@ class FileSource:
     arrived_us: int
     header: bytes | None
     shift_days: int
-    csv: EventReader | None
+    door: Door
     on_bytes: Callable[[int], None]
     partition: int = 0
     answers_again: bool = True
@@ -86,12 +85,12 @@ def open_file(
         )
     content = _digest(path)
     if mapping is None:
-        return FileSource(path, f"file:{content[:32]}", to_us(arrived), None, 0, None, on_bytes)
+        return FileSource(path, f"file:{content[:32]}", to_us(arrived), None, 0, HANDED_IN, on_bytes)
     header = next(read_lines(path), b"")
     shift = _shift(path, mapping, header, first_day)
     identity = sha256(b"\n".join((content.encode(), mapping.hash, str(shift).encode()))).hexdigest()
     reader = CsvReader(mapping, header, shift)
-    return FileSource(path, f"file:{identity[:32]}", to_us(arrived), header, shift, reader.events, on_bytes)
+    return FileSource(path, f"file:{identity[:32]}", to_us(arrived), header, shift, Door(reader.events), on_bytes)
 
 
 def keep(engine: Engine, source: FileSource, mapping: Mapping | None) -> None:
@@ -222,7 +221,7 @@ class InboxSource:
     engine: Engine
     topic: str = "inbox"
     partition: int = 0
-    csv: EventReader | None = None
+    door: Door = HANDED_IN
     answers_again: bool = False
 
     def batches(self, from_offset: int) -> Iterator[list[Record]]:

@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 
 from ledger.calendar import SCHEME_BEGAN, US_PER_SECOND, day_begins_us, day_number, to_us
 from ledger.evidence import Record
+from ledger.identity import Registered, Stream, is_vouched, refusal
 from ledger.mapping import Unmapped
 from ledger.rating import Rating, Tariff
 from schemas import orders
@@ -78,13 +79,6 @@ class Rejection(NamedTuple):
     raw: bytes
 
 
-class Registered(NamedTuple):
-    """What intake needs to know of a platform."""
-
-    platform_no: int
-    platform_id: str
-
-
 @dataclass(slots=True)
 class Intake:
     """One batch, read. `first_ordinals[i]` is the ordinal of the first event of record i."""
@@ -108,13 +102,28 @@ class Reader:
     """Reads batches under one registry and one rulebook.
 
     `platforms`: CloudEvents source → platform. `csv`: turns one CSV line into events, when the records
-    are lines of a mapped file; it may raise Unmapped.
+    are lines of a mapped file; it may raise Unmapped. `stream`: the topic that the records came through,
+    when platforms write there themselves; then it is asked who sent them.
     """
 
-    def __init__(self, platforms: Mapping[str, Registered], rating: Rating, csv: EventReader | None = None) -> None:
+    def __init__(
+        self,
+        platforms: Mapping[str, Registered],
+        rating: Rating,
+        csv: EventReader | None = None,
+        stream: Stream | None = None,
+    ) -> None:
         self._platforms = platforms
         self._rating = rating
         self._csv = csv
+        self._stream = stream
+        known = {platform for platform in platforms.values() if stream and not is_vouched(platform, stream)}
+        self._asked = frozenset(platform.platform_no for platform in known)
+        self._judged: tuple[Record, Registered, tuple[Reason, str, str] | None] | None = None
+
+    def vouched(self) -> dict[str, int]:
+        """Source → platform, for those whose records need no look at who sent them."""
+        return {name: of.platform_no for name, of in self._platforms.items() if of.platform_no not in self._asked}
 
     def read(self, records: list[Record]) -> Intake:
         """Decode, validate and rate one batch of records."""
@@ -163,7 +172,7 @@ class Reader:
         try:
             if look:
                 _check_text(event)
-            self._place(intake, record.arrived_us, event)
+            self._place(intake, record, event)
         except _Refused as refused:
             raw = record.raw if item < 0 else to_json(event)
             platform = self._platforms.get(event["source"])
@@ -171,11 +180,13 @@ class Reader:
         else:
             intake.events += 1
 
-    def _place(self, intake: Intake, arrived_us: int, event: Event) -> None:
+    def _place(self, intake: Intake, record: Record, event: Event) -> None:
         platform = self._platforms.get(event["source"])
         if platform is None:
             raise _unknown_platform(event["source"])
-        occurred_us = _instant(event["time"], arrived_us)
+        if platform.platform_no in self._asked and (refused := self._refusal(record, platform)):
+            raise _Refused(*refused)
+        occurred_us = _instant(event["time"], record.arrived_us)
         platform_no, order_id, data = platform.platform_no, event["subject"], event["data"]
         match event["type"]:
             case "order.accepted":
@@ -214,6 +225,13 @@ class Reader:
                         intake.events,
                     )
                 )
+
+    def _refusal(self, record: Record, platform: Registered) -> tuple[Reason, str, str] | None:
+        """Why the record is not the platform's; asked once for all events of a record that name one platform."""
+        assert self._stream is not None
+        if self._judged is None or self._judged[0] is not record or self._judged[1] is not platform:
+            self._judged = record, platform, refusal(record, platform, self._stream)
+        return self._judged[2]
 
     def _reject(
         self, intake: Intake, record: Record, item: int, platform: str | None, why: _Refused, raw: bytes
@@ -348,10 +366,8 @@ def _whole_record_fault(raw: bytes, error: ValidationError) -> _Refused | None:
     return None
 
 
-def sources(platforms: Iterable[tuple[int, str, list[str]]]) -> dict[str, Registered]:
-    """(number, id, aliases) of every platform → the registry that a Reader takes."""
-    registry: dict[str, Registered] = {}
-    for platform_no, platform_id, aliases in platforms:
-        for name in (platform_id, *aliases):
-            registry[f"/platforms/{name}"] = Registered(platform_no, platform_id)
-    return registry
+def sources(platforms: Iterable[tuple[Registered, list[str]]]) -> dict[str, Registered]:
+    """Every platform with its aliases → the registry that a Reader takes."""
+    return {
+        f"/platforms/{name}": platform for platform, aliases in platforms for name in (platform.platform_id, *aliases)
+    }

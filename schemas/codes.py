@@ -73,6 +73,9 @@ class Reason(StrEnum):
     IN_FUTURE = "in_future"
     NO_RATE = "no_rate"
     UNMAPPED = "unmapped"
+    WRONG_SOURCE = "wrong_source"
+    UNSIGNED = "unsigned"
+    BAD_SIGNATURE = "bad_signature"
 
 
 class Doubt(StrEnum):

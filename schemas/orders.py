@@ -21,6 +21,7 @@ EVENTS_PER_RECORD_MAX = 5_000
 TEXT_CHARS_MAX = 64
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 EVENT_MINUTES_AHEAD_MAX = 10
+SIGNATURE_HEADER = "danbao-signature"  # of a stream's record: a detached Ed25519 signature of its bytes, 64 bytes
 
 # A pattern on text, not a datetime: pydantic would also take "1790000000" for a time.
 _DAY = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -236,6 +237,11 @@ REASON_MEANINGS: dict[Reason, Both] = {
         "no premium is in force for the line of business on that day", "该行业当日没有生效的缴费基准额"
     ),
     Reason.UNMAPPED: Both("a row of a file cannot be read by its mapping", "文件中的行无法按映射读取"),
+    Reason.WRONG_SOURCE: Both(
+        "the event came through another platform's own topic", "事件经由其他平台企业的专用主题报送"
+    ),
+    Reason.UNSIGNED: Both("the record should be signed and is not", "记录应当签名而未签名"),
+    Reason.BAD_SIGNATURE: Both("the signature is not the platform's", "签名不是该平台企业的有效签名"),
 }
 
 one_event: TypeAdapter[Any] = TypeAdapter(OrderEvent)

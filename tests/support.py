@@ -48,6 +48,8 @@ do $$ declare name text; begin
         and relname not in ('alembic_version', 'inbox_counter') and relname not like 'platform%' loop
         execute 'delete from ' || name;
     end loop;
+    delete from platform_key_end;
+    delete from platform_key;
     delete from platform_line where platform_no in (select platform_no from platform where not example);
     delete from platform_province where platform_no in (select platform_no from platform where not example);
     delete from platform where not example;

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select
 
 from ledger.calendar import SHANGHAI
-from ledger.intake import EventReader, Reader
+from ledger.identity import Stream
+from ledger.intake import Reader
 from ledger.locate import Evidence, check_event, locate
 from ledger.mapping import CsvReader, Mapping
 from ledger.rating import Rating
@@ -147,7 +148,7 @@ class _Library:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._platforms = registry.for_intake(registry.all_platforms(connection))
+        self._platforms = registry.for_intake(*registry.known(connection))
         self._rulebooks: dict[bytes, Rulebook] = {}
 
     def rulebook(self, rulebook_hash: bytes) -> Rulebook:
@@ -158,15 +159,14 @@ class _Library:
 
     def reader(self, row: BatchRow) -> tuple[Reader, str]:
         """The reader of a batch, and the encoding of its records."""
-        csv, encoding = self._csv(row.topic)
-        return Reader(self._platforms, Rating(self.rulebook(row.rulebook_hash)), csv), encoding
-
-    def _csv(self, topic: str) -> tuple[EventReader | None, str]:
-        row = self._connection.execute(select(source).where(source.c.topic == topic)).one_or_none()
-        if row is None or row.mapping is None:
-            return None, "utf-8"
-        mapping = Mapping.from_content(row.mapping)
-        return CsvReader(mapping, row.header, row.shift_days).events, mapping.shape.encoding
+        rating = Rating(self.rulebook(row.rulebook_hash))
+        of = self._connection.execute(select(source).where(source.c.topic == row.topic)).one_or_none()
+        stream = Stream(row.topic, of.platform_no) if of and of.stream else None
+        if of is None or of.mapping is None:
+            return Reader(self._platforms, rating, None, stream), "utf-8"
+        mapping = Mapping.from_content(of.mapping)
+        csv = CsvReader(mapping, of.header, of.shift_days).events
+        return Reader(self._platforms, rating, csv, stream), mapping.shape.encoding
 
 
 def _evidence(connection: Connection, order: Order, library: _Library) -> tuple[dict[int, Evidence], dict[int, str]]:

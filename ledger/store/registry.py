@@ -1,13 +1,16 @@
 """The registry of platforms. In: registrations. Out: rows, and the look-ups that intake and commands need."""
 
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from ledger.calendar import SHANGHAI, to_us
 from ledger.errors import BadQuestion
-from ledger.intake import Registered, sources
-from ledger.store.tables import platform, platform_line, platform_province
+from ledger.identity import KEY_BYTES, KEY_NOTICE, Registered, SigningKey
+from ledger.intake import sources
+from ledger.store.tables import platform, platform_key, platform_key_end, platform_line, platform_province
 from schemas.both import Both
 from schemas.platforms import PlatformRegistration
 
@@ -24,6 +27,15 @@ class PlatformRow(NamedTuple):
     aliases: list[str]
     uscc: str
     example: bool
+
+
+class KeyRow(NamedTuple):
+    """A platform's public key, and when it is in force; `in_force_until` None: until further notice."""
+
+    platform_no: int
+    public_key: bytes
+    in_force_from: datetime
+    in_force_until: datetime | None
 
 
 def register(tx: Connection, wanted: PlatformRegistration, example: bool = False) -> bool:
@@ -126,9 +138,103 @@ def all_platforms(tx: Connection) -> list[PlatformRow]:
     return [PlatformRow(*row) for row in tx.execute(select(*columns).order_by(platform.c.platform_no))]
 
 
-def for_intake(platforms: list[PlatformRow]) -> dict[str, Registered]:
-    """CloudEvents source → platform, aliases included."""
-    return sources((row.platform_no, row.platform_id, row.aliases) for row in platforms)
+class Known(NamedTuple):
+    """What is registered of platforms, as intake needs it."""
+
+    platforms: list[PlatformRow]
+    keys: list[KeyRow]
+
+
+def known(tx: Connection) -> Known:
+    """Every platform and every key."""
+    return Known(all_platforms(tx), all_keys(tx))
+
+
+def for_intake(platforms: list[PlatformRow], keys: list[KeyRow]) -> dict[str, Registered]:
+    """CloudEvents source → platform with its keys, aliases included."""
+    held: dict[int, list[SigningKey]] = {}
+    for number, public_key, since, until in keys:
+        held.setdefault(number, []).append(SigningKey(public_key, to_us(since), to_us(until) if until else None))
+    return sources(
+        (Registered(row.platform_no, row.platform_id, row.example, tuple(held.get(row.platform_no, ()))), row.aliases)
+        for row in platforms
+    )
+
+
+# ---- keys
+
+
+def all_keys(tx: Connection) -> list[KeyRow]:
+    """Every key of every platform, in the order in which they came into force."""
+    ends = platform_key_end.c
+    until = (ends.platform_no == platform_key.c.platform_no) & (ends.public_key == platform_key.c.public_key)
+    wanted = select(
+        platform_key.c.platform_no, platform_key.c.public_key, platform_key.c.in_force_from, ends.in_force_until
+    ).select_from(platform_key.outerjoin(platform_key_end, until))
+    ordered = wanted.order_by(platform_key.c.in_force_from, platform_key.c.public_key)
+    return [KeyRow(row[0], bytes(row[1]), *row[2:]) for row in tx.execute(ordered)]
+
+
+def add_key(tx: Connection, platform_no: int, public_key: bytes, since: datetime, now: datetime) -> bool:
+    """Register a key from an instant on; False when it stands already. BadQuestion where that cannot be."""
+    assert len(public_key) == KEY_BYTES
+    for row in all_keys(tx):
+        if (row.platform_no, row.public_key) == (platform_no, public_key):
+            if row.in_force_from == since:
+                return False
+            raise BadQuestion(
+                Both(
+                    f"That key is registered, in force from {_minute(row.in_force_from)}.",
+                    f"该公钥已登记，自 {_minute(row.in_force_from)} 起生效。",
+                ),
+                Both("A registration is never changed; make a new key.", "登记不得更改；请生成新的密钥。"),
+            )
+    _refuse_too_soon(since, now)
+    values = {"platform_no": platform_no, "public_key": public_key, "in_force_from": since}
+    tx.execute(platform_key.insert().values(values))
+    return True
+
+
+def end_key(tx: Connection, platform_no: int, public_key: bytes, until: datetime, now: datetime) -> bool:
+    """Let a key's signatures count no longer from an instant on; False when that stands already."""
+    for row in all_keys(tx):
+        if (row.platform_no, row.public_key) == (platform_no, public_key):
+            if row.in_force_until is None:
+                break
+            if row.in_force_until == until:
+                return False
+            raise BadQuestion(
+                Both(
+                    f"That key ends on {_minute(row.in_force_until)} already.",
+                    f"该公钥已定于 {_minute(row.in_force_until)} 失效。",
+                ),
+                Both("A registration is never changed.", "登记不得更改。"),
+            )
+    else:
+        raise BadQuestion(
+            Both("The platform has no such key.", "该平台企业没有登记此公钥。"),
+            Both("See them with: danbao platforms key list PLATFORM", "查看公钥：danbao platforms key list 平台"),
+        )
+    _refuse_too_soon(until, now)
+    values = {"platform_no": platform_no, "public_key": public_key, "in_force_until": until}
+    tx.execute(platform_key_end.insert().values(values))
+    return True
+
+
+def _refuse_too_soon(instant: datetime, now: datetime) -> None:
+    soonest = now + KEY_NOTICE
+    if instant < soonest:
+        raise BadQuestion(
+            Both(
+                f"{_minute(instant)} is too soon: every consumer must know of it before.",
+                f"{_minute(instant)} 过早：须先让所有消费进程知悉。",
+            ),
+            Both(f"Give {_minute(soonest, 1)} or later.", f"请给出 {_minute(soonest, 1)} 或更晚的时刻。"),
+        )
+
+
+def _minute(instant: datetime, more: int = 0) -> str:
+    return (instant.astimezone(SHANGHAI) + timedelta(minutes=more)).isoformat(timespec="minutes")
 
 
 def find(tx: Connection, name: str) -> PlatformRow:

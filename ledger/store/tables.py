@@ -64,6 +64,22 @@ platform_province = Table(
     _required("first_day", Date),
     _at("registered_at"),
 )
+platform_key = Table(
+    "platform_key",
+    metadata,
+    _key("platform_no", SmallInteger),
+    _key("public_key", LargeBinary),
+    _at("in_force_from"),
+    _at("registered_at"),
+)
+platform_key_end = Table(
+    "platform_key_end",
+    metadata,
+    _key("platform_no", SmallInteger),
+    _key("public_key", LargeBinary),
+    _at("in_force_until"),
+    _at("registered_at"),
+)
 rulebook = Table(
     "rulebook", metadata, _key("rulebook_hash", LargeBinary), _required("content", Text), _at("recorded_at")
 )
@@ -88,6 +104,8 @@ source = Table(
     Column("header", LargeBinary),
     Column("shift_days", Integer),
     _at("registered_at"),
+    _required("stream", Boolean),
+    Column("platform_no", SmallInteger),
 )
 partition_head = Table(
     "partition_head",
@@ -96,6 +114,9 @@ partition_head = Table(
     _key("partition", Integer),
     _required("next_offset", BigInteger),
     _required("chain_hash", LargeBinary),
+)
+rejections_told = Table(
+    "rejections_told", metadata, _key("topic", Text), _key("partition", Integer), _required("next_offset", BigInteger)
 )
 batch = Table(
     "batch",

@@ -9,6 +9,7 @@ import pytest
 from ledger import evidence, mapping, rulebook
 from ledger.calendar import to_us
 from ledger.evidence import GENESIS, Record
+from ledger.identity import Registered
 from ledger.intake import Acceptance, EventReader, Later, Reader, Rejection, sources
 from ledger.locate import Evidence, Located, check_event, item_bytes, locate
 from ledger.mapping import CsvReader
@@ -20,7 +21,7 @@ from schemas.codes import EventType, Line, Reason
 
 NOON = datetime.fromisoformat("2026-10-03T12:00:00+08:00")
 RULES = rulebook.load()
-PLATFORMS = sources([(1, "kuaisong", [])])
+PLATFORMS = sources([(Registered(1, "kuaisong"), [])])
 
 
 def event(order: str, kind: str = "accepted", time: str = "2026-10-03T12:00:00+08:00", **data: str) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def test_a_line_of_a_mapped_file_holds_several_events():
     eleme = mapping.load("eleme")
     header = b"platform,worker_id,order_id,accepted_at,completed_at,cancelled,pick_lat,pick_lng,deliver_lat,deliver_lng"
     line = b"eleme,W1,88,2026-10-03 11:00:00+08:00,2026-10-03 11:30:00+08:00,False,39.1,121.6,39.1,121.6"
-    reader = Reader(sources([(1, "eleme", [])]), Rating(RULES), CsvReader(eleme, header, 0).events)
+    reader = Reader(sources([(Registered(1, "eleme"), [])]), Rating(RULES), CsvReader(eleme, header, 0).events)
     row, payload = batch_of([line, line], reader)
     found = locate(row, payload, reader, [1, 2])
     assert places(found) == [(7, 1, 2), (8, 0, 2)]

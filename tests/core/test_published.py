@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from consumers.loop import Outcome
 from ledger.cli import ingest
 from ledger.evidence import GENESIS, Record
+from ledger.identity import Registered
 from ledger.intake import Intake, Reader, sources
 from ledger.rating import Rating
 from ledger.rulebook import load
@@ -47,7 +48,7 @@ Validator = extend(Draft202012Validator, {"pattern": _pattern})
 VALIDATORS = {name: Validator(schema) for name, schema in SCHEMAS.items()}
 ASYNCAPI = DOCUMENTS["orders.asyncapi.json"]
 RECORD = VALIDATORS["order-record"]
-READER = Reader(sources([(1, "example-delivery", [])]), Rating(load()))
+READER = Reader(sources([(Registered(1, "example-delivery"), [])]), Rating(load()))
 ARRIVED_US = 1_800_000_000_000_000  # 2027, after every example
 
 Wrong = tuple[str, dict[str, Any]]

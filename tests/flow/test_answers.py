@@ -28,7 +28,7 @@ from support import (
     value,
 )
 
-from consumers.loop import ORDINALS_MAX
+from consumers.loop import HANDED_IN, ORDINALS_MAX
 from ledger.calendar import to_us
 from ledger.evidence import Record
 from ledger.store import connect, registry
@@ -271,7 +271,7 @@ def test_a_batch_of_more_events_than_ordinals_is_booked_in_parts(desk: Desk, led
     lists = [[completed(f"{number}-{place}") for place in range(5_000)] for number in range(7)]
     records = [Record(offset, to_us(ARRIVED), json.dumps(events).encode()) for offset, events in enumerate(lists)]
     head, parts = desk.head, 0
-    for intake in desk.booker.intakes(records, None):
+    for intake in desk.booker.intakes(records, HANDED_IN):
         assert intake.events <= ORDINALS_MAX
         outcome = desk.booker.book(intake, head)
         assert set(outcome.answers) == {"new"}

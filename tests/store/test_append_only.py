@@ -26,12 +26,21 @@ from support import (
 from ledger.store import connect, reference, settle
 
 FACTS = [
-    *("platform", "platform_line", "platform_province", "rulebook", "rate", "source", "inbox"),
+    *(
+        "platform",
+        "platform_line",
+        "platform_province",
+        "platform_key",
+        "platform_key_end",
+        "rulebook",
+        "rate",
+        "source",
+    ),
     *("batch", "segment", "order_event", "order_event_20261003", "event_key", "conflict", "rejected_record"),
-    *("account", "entry", "posting", "charge", "charge_change", "settlement", "declaration"),
+    *("inbox", "account", "entry", "posting", "charge", "charge_change", "settlement", "declaration"),
 ]
-# What may change by its nature: the bookmark, the counter behind the inbox, the schema's version.
-NO_FACTS = {"partition_head", "inbox_counter", "alembic_version"}
+# What may change by its nature: the bookmarks, the counter behind the inbox, the schema's version.
+NO_FACTS = {"partition_head", "rejections_told", "inbox_counter", "alembic_version"}
 ROLES = (connect.REGISTRAR, connect.INGEST, connect.SETTLE, connect.AUDIT)
 
 A_COLUMN = """select attname from pg_attribute
@@ -49,6 +58,9 @@ def full_ledger(server_url: str) -> Iterator[str]:
             reference.keep_source(engine, {"topic": "desk", "description": "tests"})
             with engine.begin() as tx:
                 tx.exec_driver_sql("select inbox_put('record')")
+        with connect.ledger(url, connect.REGISTRAR) as engine, engine.begin() as tx:
+            tx.exec_driver_sql("insert into platform_key values (1, sha256('key'), now() + interval '1 hour')")
+            tx.exec_driver_sql("insert into platform_key_end values (1, sha256('key'), now() + interval '1 day')")
         with connect.ledger(url, connect.SETTLE) as engine:
             settle.seal(engine, "31", date(2026, 10, 1), rules())
         yield url

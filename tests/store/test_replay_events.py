@@ -19,6 +19,7 @@ from support import ARRIVED, accepted, cancelled, completed, reassigned, rules
 from ledger import evidence
 from ledger.calendar import to_us
 from ledger.evidence import Record
+from ledger.identity import Registered
 from ledger.intake import Reader, Rejection, sources
 from ledger.rating import LINE_CODES, Rating
 from ledger.replay.chain import BatchRow
@@ -28,7 +29,7 @@ from ledger.store.replay.events import Terms, Yield, open_segments, read_events
 from ledger.store.replay.tariffs import Tariffs
 
 BATCH = 7
-REGISTRY = sources([(1, "eleme", ["ele"]), (2, "sendy", [])])
+REGISTRY = sources([(Registered(1, "eleme"), ["ele"]), (Registered(2, "sendy"), [])])
 EVENTS = """select place, platform_no, kind, order_id, slot, worker_id, us, line, city, tariff_no
     from event order by place"""
 Facts = tuple[Any, ...]

@@ -16,10 +16,11 @@ from ledger.examples import simulated
 from ledger.store import connect, reference, registry, settle
 
 INSERTS = {
-    connect.REGISTRAR: {"platform", "platform_line", "platform_province"},
+    connect.REGISTRAR: {"platform", "platform_line", "platform_province", "platform_key", "platform_key_end"},
     connect.INGEST: {
         *("rulebook", "rate", "source", "partition_head", "batch", "segment", "order_event", "account"),
         *("entry", "posting", "charge", "charge_change", "event_key", "conflict", "rejected_record"),
+        "rejections_told",
     },
     connect.SETTLE: {"rulebook", "rate", "account", "entry", "posting", "settlement", "declaration"},
     connect.AUDIT: set[str](),
@@ -61,8 +62,12 @@ def test_no_role_may_change_or_remove_anything(ledger_url: str, role: str) -> No
     assert rows(ledger_url, MAY, role, "update, delete, truncate") == []
     columns = "select distinct table_name, column_name from information_schema.column_privileges"
     changeable = rows(ledger_url, f"{columns} where grantee = %s and privilege_type = 'UPDATE'", role)
-    bookmark = [("partition_head", "chain_hash"), ("partition_head", "next_offset")]
-    assert sorted(changeable) == (bookmark if role == connect.INGEST else [])
+    bookmarks = [
+        ("partition_head", "chain_hash"),
+        ("partition_head", "next_offset"),
+        ("rejections_told", "next_offset"),
+    ]
+    assert sorted(changeable) == (bookmarks if role == connect.INGEST else [])
 
 
 @pytest.mark.parametrize("role", INSERTS)

@@ -17,7 +17,7 @@ from ledger.replay.books import DeclarationRow, SettlementRow
 from ledger.replay.chain import BatchRow, HeadRow
 from ledger.settlement import Declaration, MonthLine
 from ledger.store import registry, tables
-from ledger.store.registry import PlatformRow
+from ledger.store.registry import KeyRow, PlatformRow
 from ledger.store.replay.desk import put, run
 from ledger.store.replay.snapshot import Snapshot
 from schemas.codes import Line
@@ -51,6 +51,7 @@ class Registers:
     batches: list[BatchRow]
     heads: list[HeadRow]
     platforms: list[PlatformRow]
+    keys: list[KeyRow]
     registered_at: dict[int, datetime]
     sources: dict[str, Any]
     accounts: dict[int, Account]
@@ -66,7 +67,7 @@ def registers(connection: Connection) -> Registers:
     return Registers(
         [BatchRow(*row) for row in _rows(connection, tables.batch, BatchRow._fields, "batch_id")],
         [HeadRow(*row) for row in _rows(connection, tables.partition_head, HeadRow._fields, "topic")],
-        registry.all_platforms(connection),
+        *registry.known(connection),
         {row.platform_no: row.registered_at for row in registered},
         {row.topic: row for row in connection.execute(select(tables.source))},
         {row.account_id: Account(row.kind, row.province, row.platform_no) for row in accounts},

@@ -1,15 +1,17 @@
 """On which terms each batch was read. In: the registers and rulebooks. Out: per batch a Reader as it was then.
 
-That is: under the rulebook that the batch names, with the platforms registered by then, and for lines of a
-CSV file with the mapping recorded for its topic.
+That is: under the rulebook that the batch names, with the platforms registered by then, and as its topic's source
+says: lines of a CSV file by their mapping, records of a stream only from whom may send them there.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 from pydantic import ValidationError
 
 from ledger.errors import BadQuestion
+from ledger.identity import Stream
 from ledger.intake import EventReader, Reader
 from ledger.mapping import CsvReader, Mapping
 from ledger.rating import Rating
@@ -22,7 +24,7 @@ from ledger.store.replay.desk import put
 from ledger.store.replay.events import Terms
 
 FILE_TOPIC = "file:"  # as consumers.sources names them; the inbox and streams have no mapping
-Key = tuple[bytes, tuple[int, ...], str | None]
+Key = tuple[bytes, tuple[int, ...], str | None]  # rulebook, platforms, and the topic where it decides how to read
 
 
 class Reading:
@@ -41,13 +43,13 @@ class Reading:
         self._books = list(rulebooks)
         self.ratings = {key: Rating(rules) for key, rules in rulebooks.items()}
         self._races = set(races)
-        self._registries: list[tuple[int, ...]] = []
+        self._registries: list[dict[str, int]] = []
         self._terms: dict[Key, Terms | Finding] = {}
 
     def terms(self, row: BatchRow) -> Terms | Finding:
         """The batch's terms, or why it cannot be read."""
         source = self._facts.sources.get(row.topic)
-        topic = row.topic if source is not None and source.mapping is not None else None
+        topic = row.topic if source is not None and (source.mapping is not None or source.stream) else None
         if source is None and row.topic.startswith(FILE_TOPIC):
             return missing("source", row.topic, "how its lines are read")
         key = row.rulebook_hash, self._known(row), topic
@@ -70,31 +72,32 @@ class Reading:
             return Finding(
                 Code.UNREADABLE, "batch", row.key, "rulebook_hash", "a recorded rulebook", text(rulebook_hash)
             )
+        source = self._facts.sources[topic] if topic else None
         try:
-            csv = self._csv(topic)
+            csv = _csv(source)
         except (ValidationError, BadQuestion, AssertionError) as error:
             return Finding(
                 Code.UNREADABLE, "source", row.topic, "mapping", "a mapping that reads its header", text(error)
             )
         platforms = [row for row in self._facts.platforms if row.platform_no in known]
         names = {row.platform_no: row.platform_id for row in platforms}
-        sources = registry.for_intake(platforms)
-        number = self._registry(known, {source: found.platform_no for source, found in sources.items()})
+        stream = Stream(source.topic, source.platform_no) if source is not None and source.stream else None
+        reader = Reader(registry.for_intake(platforms, self._facts.keys), rating, csv, stream)
         book = self._books.index(rulebook_hash)
-        return Terms(number, book, names, rating, Reader(sources, rating, csv), csv is not None)
+        return Terms(self._registry(reader.vouched()), book, names, rating, reader, csv is not None)
 
-    def _csv(self, topic: str | None) -> EventReader | None:
-        if topic is None:
-            return None
-        source = self._facts.sources[topic]
-        assert source.header is not None, "the header line is missing"
-        return CsvReader(Mapping.from_content(source.mapping), source.header, source.shift_days or 0).events
-
-    def _registry(self, known: tuple[int, ...], sources: dict[str, int]) -> int:
-        """The number of a set of platforms, whose names go to the desk."""
-        if known not in self._registries:
-            self._registries.append(known)
+    def _registry(self, vouched: dict[str, int]) -> int:
+        """The number of a set of platforms whose events the queries may take, and whose names go to the desk."""
+        if vouched not in self._registries:
+            self._registries.append(vouched)
             number = len(self._registries) - 1
-            rows = [(number, source, platform_no) for source, platform_no in sources.items()]
-            put(self._desk, "platform_source", rows)
-        return self._registries.index(known)
+            put(self._desk, "platform_source", [(number, name, platform_no) for name, platform_no in vouched.items()])
+        return self._registries.index(vouched)
+
+
+def _csv(source: Any) -> EventReader | None:
+    """How the lines of a mapped file are read; None where records are events."""
+    if source is None or source.mapping is None:
+        return None
+    assert source.header is not None, "the header line is missing"
+    return CsvReader(Mapping.from_content(source.mapping), source.header, source.shift_days or 0).events
