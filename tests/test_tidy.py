@@ -54,7 +54,7 @@ CLOCK_AND_ENVIRONMENT = {
     *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "monotonic", "perf_counter", "sleep")),
     *(f"os.{name}" for name in ("environ", "getenv", "environb")),
 }
-WAITS_FOR_THE_SERVER = {"ledger/store/server.py": {"time.monotonic", "time.sleep"}}
+WAITS_FOR_THE_SERVER = {"ledger/store/locks.py": {"time.monotonic", "time.sleep"}}
 
 FLOATS = {
     "ledger/mapping.py": "degrees on the map",
@@ -63,7 +63,7 @@ FLOATS = {
     "ledger/simulate/__init__.py": "how often made-up orders have a fault",
     "ledger/simulate/shapes.py": "quantiles of made-up orders",
     "ledger/simulate/faults.py": "how often made-up orders have a fault",
-    "ledger/store/server.py": "seconds of waiting for the server",
+    "ledger/store/locks.py": "seconds of waiting for a server",
     "ledger/cli/ingest.py": "seconds that a run took",
 }
 EXACT_ONLY = ("ledger/journal.py", "ledger/rating.py", "ledger/settlement.py", "ledger/store/journal.py")

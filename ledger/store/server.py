@@ -22,7 +22,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,10 +32,10 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.errors import DanbaoError
 from ledger.store import server_home
+from ledger.store.locks import open_lock, patiently, try_lock
 from ledger.store.server_home import Notice, Place
 from schemas.both import Both
 
-NOTICE_EVERY_S = 3.0
 LOG_BYTES_MAX = 8 << 20
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -60,7 +59,7 @@ def running(home: Path, notice: Notice, settings: Mapping[str, str] = NOTHING) -
     process: subprocess.Popen[bytes] | None = None
     with _explained(home):
         place = server_home.lay_out(home)
-        users = _open_lock(place.pg / "users.lock")
+        users = open_lock(place.pg / "users.lock")
     try:
         with _explained(home), _gate(place, notice):
             fcntl.flock(users, fcntl.LOCK_SH)
@@ -77,7 +76,7 @@ def running(home: Path, notice: Notice, settings: Mapping[str, str] = NOTHING) -
 
 def _leave(place: Place, notice: Notice, users: int, process: subprocess.Popen[bytes] | None) -> None:
     """Be no user any more, and stop the server when there is no other one."""
-    if _try_lock(users):
+    if try_lock(users):
         _stop(place, notice)
         if process is not None:
             process.wait()  # it has ended already; this leaves no zombie
@@ -87,25 +86,13 @@ def _leave(place: Place, notice: Notice, users: int, process: subprocess.Popen[b
 # ---- the locks
 
 
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 @contextmanager
 def _gate(place: Place, notice: Notice) -> Iterator[None]:
     """One command at a time joins or leaves."""
-    gate = _open_lock(place.pg / "gate.lock")
+    gate = open_lock(place.pg / "gate.lock")
     try:
-        for _ in _patiently(notice, ANOTHER_COMMAND):
-            if _try_lock(gate):
+        for _ in patiently(notice, ANOTHER_COMMAND):
+            if try_lock(gate):
                 break
         yield
     finally:
@@ -115,24 +102,11 @@ def _gate(place: Place, notice: Notice) -> Iterator[None]:
 @contextmanager
 def _nothing_alive(place: Place) -> Iterator[int | None]:
     """The server's lock when no process of it is alive, else None; a server started within inherits it."""
-    lock = _open_lock(place.pg / "server.lock")
+    lock = open_lock(place.pg / "server.lock")
     try:
-        yield lock if _try_lock(lock) else None
+        yield lock if try_lock(lock) else None
     finally:
         os.close(lock)
-
-
-def _patiently(notice: Notice, why: Both) -> Iterator[None]:
-    """Pace a loop that waits: short naps, then longer ones, and every few seconds a line saying how long."""
-    began = said = time.monotonic()
-    nap_s = 0.002
-    while True:
-        yield
-        time.sleep(nap_s)
-        nap_s = min(nap_s * 1.2, 0.1)
-        if (now := time.monotonic()) - said >= NOTICE_EVERY_S:
-            said = now
-            notice(Both(f"{why.en} … {now - began:.0f} s", f"{why.zh}…… {now - began:.0f} 秒"))
 
 
 # ---- start and stop, both behind the gate
@@ -141,7 +115,7 @@ def _patiently(notice: Notice, why: Both) -> Iterator[None]:
 def _bring_up(place: Place, notice: Notice, settings: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
     """Adopt the server that is up or coming up, else start one; wait as long as anything of it is alive."""
     process: subprocess.Popen[bytes] | None = None
-    for _ in _patiently(notice, RECOVERY):
+    for _ in patiently(notice, RECOVERY):
         if _is_up(place):
             break
         with _nothing_alive(place) as lock:
@@ -169,7 +143,7 @@ def _start(place: Place, lock: int, notice: Notice, settings: Mapping[str, str])
 def _stop(place: Place, notice: Notice) -> None:
     """Ask for a fast shutdown (the signal of pg_ctl), and wait until no process of the server is left."""
     asked = False
-    for _ in _patiently(notice, STOP):
+    for _ in patiently(notice, STOP):
         with _nothing_alive(place) as lock:
             if lock is not None:
                 break

@@ -25,7 +25,7 @@ import pytest
 import sqlalchemy
 
 from ledger.errors import DanbaoError
-from ledger.store import server, server_home
+from ledger.store import locks, server, server_home
 from ledger.store.server import running
 from schemas.both import Both
 
@@ -366,10 +366,10 @@ def test_a_killed_initdb_leaves_the_next_command_working(yard: Path) -> None:
 
 
 def test_a_server_that_takes_long_is_waited_for_and_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "NOTICE_EVERY_S", 0.1)
+    monkeypatch.setattr(locks, "NOTICE_EVERY_S", 0.1)
     said: list[Both] = []
-    busy = server._open_lock(home / "pg/server.lock")  # as a server in recovery holds it
-    assert server._try_lock(busy)
+    busy = locks.open_lock(home / "pg/server.lock")  # as a server in recovery holds it
+    assert locks.try_lock(busy)
     threading.Timer(0.5, os.close, [busy]).start()
     with running(home, said.append, SMALL) as url:
         assert ask(url) == 1
