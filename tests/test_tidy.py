@@ -39,7 +39,7 @@ ONLY_IN = {
     "kafka": {"consumers"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "platformdirs": {"cli"},
+    "platformdirs": {"consumers", "cli"},
 }
 # Outside the store, the shell passes connections on and may ask the tables of the store; no text, no dialect.
 OUTSIDE_THE_STORE = {
@@ -79,6 +79,7 @@ SQL_MADE_FROM_CONSTANTS = {
 
 URL_HOSTS = {
     "json-schema.org": "the dialect of the published schemas",
+    "maven.apache.org": "the namespace of a Maven project",
     "www.apache.org": "the license",
 }
 # In pieces, so that this file does not hold what it looks for.

@@ -1,7 +1,7 @@
 """What every command shares: language, one JSON object on stdout, errors that say what to do, the database.
 
-In: the environment (`LANG`, `DANBAO_LANG`, `DANBAO_HOME`, `DANBAO_DATABASE_URL`) — this package and
-`consumers/` are the only places that may read it, or the clock. Out: exit codes: 0 yes or done,
+In: the environment (`LANG`, `DANBAO_LANG`, `DANBAO_HOME`, `DANBAO_DATABASE_URL`, `DANBAO_KAFKA_BOOTSTRAP`) —
+this package and `consumers/` are the only places that may read it, or the clock. Out: exit codes: 0 yes or done,
 1 no or failed, 2 the question was bad, 3 doubtful.
 """
 
@@ -126,6 +126,31 @@ def database(role: str) -> Iterator["Engine"]:
     else:
         with running(home(), notice) as url, connect.ledger(url, role) as engine:
             yield engine
+
+
+def kafka_home() -> Path:
+    """Where the Kafka of this home lives, if it has one."""
+    return home() / "kafka"
+
+
+def kafka_bootstrap() -> str:
+    """The Kafka to speak to: `DANBAO_KAFKA_BOOTSTRAP`, else the one of this home while it runs."""
+    from consumers.kafka import broker
+
+    if named := os.environ.get("DANBAO_KAFKA_BOOTSTRAP", "").strip():
+        return named
+    if ours := broker.address(kafka_home(), notice):
+        return ours
+    raise DanbaoError(
+        Both(
+            f"No Kafka runs in {kafka_home()}, and DANBAO_KAFKA_BOOTSTRAP names no other.",
+            f"{kafka_home()} 中没有正在运行的 Kafka，DANBAO_KAFKA_BOOTSTRAP 也未指定其他集群。",
+        ),
+        Both(
+            "Start one: danbao kafka up. Or name yours: export DANBAO_KAFKA_BOOTSTRAP=host:9092",
+            "启动一个：danbao kafka up；或指定已有的：export DANBAO_KAFKA_BOOTSTRAP=host:9092",
+        ),
+    )
 
 
 def notice(message: Both) -> None:
