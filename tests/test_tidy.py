@@ -64,6 +64,7 @@ FLOATS = {
     "ledger/simulate/shapes.py": "quantiles of made-up orders",
     "ledger/simulate/faults.py": "how often made-up orders have a fault",
     "ledger/store/locks.py": "seconds of waiting for a server",
+    "consumers/kafka/topics.py": "seconds of waiting for a cluster",
     "ledger/cli/ingest.py": "seconds that a run took",
 }
 EXACT_ONLY = ("ledger/journal.py", "ledger/rating.py", "ledger/settlement.py", "ledger/store/journal.py")

