@@ -15,12 +15,17 @@ from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from consumers.kafka import plan
 from consumers.kafka.plan import Difference, Found, Kind
 from ledger.errors import DanbaoError
+from schemas.both import Both
 from schemas.topics import Topic, TopicSettings
 
 BOOTSTRAP_MS_MAX = 10_000
 REQUEST_MS_MAX = 30_000
 SETTLE_S_MAX = 15  # until every broker has heard of a change
 SETTINGS = tuple(str(field.alias) for field in TopicSettings.model_fields.values())
+MEND = Both(
+    "Mend what Kafka names (its log may say more), then run the command again.",
+    "请按 Kafka 的说明处理（更多信息可能在其日志中），再重新执行该命令。",
+)
 
 
 @contextmanager
@@ -42,13 +47,17 @@ def connect(bootstrap: str) -> Iterator[KafkaAdminClient]:
         )
     except (KafkaError, ValueError, OSError) as error:
         raise DanbaoError(
-            f"No Kafka answers at {bootstrap} ({error}).",
-            "See whether it runs (danbao kafka status), and whether DANBAO_KAFKA_BOOTSTRAP names it rightly.",
+            Both(f"No Kafka answers at {bootstrap} ({error}).", f"{bootstrap} 处没有 Kafka 响应（{error}）。"),
+            Both(
+                "See whether it runs (danbao kafka status), and whether DANBAO_KAFKA_BOOTSTRAP names it rightly.",
+                "请查看它是否在运行（danbao kafka status），以及 DANBAO_KAFKA_BOOTSTRAP 是否正确。",
+            ),
         ) from None
     try:
         yield admin
     except KafkaError as error:
-        raise DanbaoError(f"Kafka at {bootstrap} refused: {error}", "") from error
+        what = Both(f"Kafka at {bootstrap} refused: {error}", f"{bootstrap} 处的 Kafka 拒绝执行：{error}")
+        raise DanbaoError(what, MEND) from error
     finally:
         admin.close()
 
@@ -141,4 +150,6 @@ def _alter(admin: KafkaAdminClient, wanted: Mapping[str, Mapping[str, str]]) -> 
     answers = admin.alter_configs(resources, validate_only=False, raise_on_unknown=False, incremental=True)
     for name, answer in answers["topic"].items():
         if answer != "OK":
-            raise DanbaoError(f"Kafka refused to change {name}: {answer}", "")
+            raise DanbaoError(
+                Both(f"Kafka refused to change {name}: {answer}", f"Kafka 拒绝更改 {name}：{answer}"), MEND
+            )

@@ -9,29 +9,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ledger.cli import common, topics
+from ledger.cli import common, topics, usage
 from ledger.cli.common import say
 from ledger.errors import DanbaoError
+from schemas.both import Both
 
 if TYPE_CHECKING:
     from consumers.kafka.broker import Cluster, State
 
 app = typer.Typer(
+    cls=usage.Group,
     no_args_is_help=True,
-    help=say("Kafka: one of this home, and its topics.", "Kafka：本目录自带的集群及其主题。"),
+    help=say("Kafka: one of this home, and topics.", "Kafka：本机 Kafka，以及主题。"),
 )
 app.add_typer(topics.app, name="topics")
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command(
+    "启动 DANBAO_HOME 中的本机 Kafka，已在运行则直接沿用；它一直运行，直到 `danbao kafka down`。\n\n"
+    '需要 Java 17；首次启动还需要 Maven。标准输出供 shell 执行：eval "$(danbao kafka up)"'
+)
 def up(
     brokers: Annotated[
         int | None,
         typer.Option(
             help=say(
                 "1, or 3 to see one of them fail. Default: as it was made, else 1.",
-                "1；或 3，可演练其中一个故障。默认沿用已建的数量，否则为 1。",
+                "1 个；或 3 个，可演练其中一个故障。默认沿用创建时的数量，否则为 1。",
             ),
             metavar="1|3",
         ),
@@ -40,9 +45,9 @@ def up(
 ) -> None:
     """Start the Kafka of this home, or take the one that runs; it stays until `danbao kafka down`.
 
-    Needs Java 17 and, once, Maven. What is printed on stdout is for the shell:
+    Needs Java 17 and, once, Maven. What is printed on stdout is for the shell: eval "$(danbao kafka up)"
 
-    Example: eval "$(danbao kafka up)"
+    Example: danbao kafka up --brokers 3
     """
     from consumers.kafka import broker
 
@@ -51,17 +56,17 @@ def up(
         common.print_json(_described(cluster, broker.states(cluster)))
         return
     common.notice(
-        say(
+        Both(
             f"Kafka answers at {cluster.bootstrap}; its records lie in {cluster.directory}.",
-            f"Kafka 已就绪：{cluster.bootstrap}；数据位于 {cluster.directory}。",
+            f"Kafka 已就绪：{cluster.bootstrap}；其记录位于 {cluster.directory}。",
         )
     )
     _warn_of_another(cluster.bootstrap)
     common.out.print(f"export DANBAO_KAFKA_BOOTSTRAP={cluster.bootstrap}", soft_wrap=True)
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("停止本机 Kafka；其中的记录保留。")
 def down(as_json: common.AsJson = False) -> None:
     """End the Kafka of this home; its records stay.
 
@@ -77,16 +82,17 @@ def down(as_json: common.AsJson = False) -> None:
         common.out.print(
             say(
                 f"Ended {len(ended)} broker(s); the records stay in {common.kafka_home()}.",
-                f"已停止 {len(ended)} 个 broker；数据保留在 {common.kafka_home()}。",
+                f"已停止 {len(ended)} 个 broker；记录保留在 {common.kafka_home()}。",
             ),
             soft_wrap=True,
+            markup=False,
         )
     else:
-        common.out.print(say("No Kafka of this home runs.", "本目录没有正在运行的 Kafka。"))
+        common.out.print(say("No Kafka of this home runs.", "本机 Kafka 没有在运行。"))
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("显示本机 Kafka 的各个 broker。全部正常时退出码为 0，否则为 1。")
 def status(as_json: common.AsJson = False) -> None:
     """Show the brokers of this home. Exit code 0 when all of them answer, else 1.
 
@@ -97,8 +103,8 @@ def status(as_json: common.AsJson = False) -> None:
     cluster = broker.find(common.kafka_home(), common.notice)
     if cluster is None:
         raise DanbaoError(
-            say(f"There is no Kafka in {common.kafka_home()}.", f"{common.kafka_home()} 中没有 Kafka。"),
-            say("Make one: danbao kafka up", "新建一个：danbao kafka up"),
+            Both(f"There is no Kafka in {common.kafka_home()}.", f"{common.kafka_home()} 中没有 Kafka。"),
+            Both("Make one: danbao kafka up", "新建一个：danbao kafka up"),
         )
     states = broker.states(cluster)
     if as_json:
@@ -145,7 +151,7 @@ def _warn_of_another(bootstrap: str) -> None:
     named = os.environ.get("DANBAO_KAFKA_BOOTSTRAP", "").strip()
     if named and named != bootstrap:
         common.notice(
-            say(
+            Both(
                 f"Commands of this shell use another Kafka: DANBAO_KAFKA_BOOTSTRAP={named}",
                 f"当前 shell 中的命令使用另一个 Kafka：DANBAO_KAFKA_BOOTSTRAP={named}",
             )

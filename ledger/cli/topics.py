@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ledger.cli import common
+from ledger.cli import common, usage
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
+from schemas.both import Both
 from schemas.topics import DAY_MS, REPLICAS_MAX, Topic, TopicsFile
 
 if TYPE_CHECKING:
@@ -23,33 +24,38 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 TOPICS_FILE = Path(__file__).parents[2] / "deploy" / "topics.yaml"
-PARTITIONS_MOVE = (
+HOW_TO = Both("See deploy/topics.yaml for a file as it should be.", "写法可参照 deploy/topics.yaml。")
+YES = ("y", "yes", "是")
+PARTITIONS_MOVE = Both(
     "More partitions: keys move, so an order's later events may come by another partition than its earlier ones."
     " The ledger bears that.",
-    "增加分区后键会重新分布，同一订单的后续事件可能进入另一分区；账簿可以承受。",
+    "增加分区后键会重新分布，同一订单的后续事件可能进入另一分区；账簿能够正确处理。",
 )
 CANNOT = {
-    "fewer_partitions": (
+    "fewer_partitions": Both(
         "Kafka takes no partition away. Keep the number that is there in the file, or give the topic a new name.",
         "Kafka 不能减少分区。请在文件中保留现有数量，或改用新的主题名。",
     ),
-    "other_replication": (
+    "other_replication": Both(
         "The copies of a topic that exists are moved with Kafka's own kafka-reassign-partitions.sh; then apply again."
         " Or take it as it is with --replication.",
-        "已有主题的副本须用 Kafka 自带的 kafka-reassign-partitions.sh 调整，再重新执行；或以 --replication 接受现状。",
+        "已有主题的副本须用 Kafka 自带的 kafka-reassign-partitions.sh 调整，再重新应用；"
+        "也可用 --replication 接受现状。",
     ),
 }
 
-app = typer.Typer(no_args_is_help=True, help=say("Topics: apply a file, show.", "主题：按文件应用、查看。"))
+app = typer.Typer(
+    cls=usage.Group, no_args_is_help=True, help=say("Topics: apply a file, show.", "主题：按文件应用、查看。")
+)
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("显示主题与文件的差异，询问后按文件更改；重复执行不再有更改。\n\n文件中没有的主题不受影响。")
 def apply(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help=say("Topics file; default: deploy/topics.yaml.", "主题文件；默认为 deploy/topics.yaml。"),
         ),
     ] = None,
@@ -60,7 +66,7 @@ def apply(
             max=REPLICAS_MAX,
             help=say(
                 "At most so many copies; default: as many as the cluster has brokers.",
-                "副本数上限；默认不超过集群的 broker 数。",
+                "副本数上限；默认为集群的 broker 数。",
             ),
         ),
     ] = None,
@@ -95,8 +101,8 @@ def apply(
         raise typer.Exit(1)
 
 
-@app.command()
-@common.command
+@app.command(cls=usage.Command)
+@common.command("显示各个主题（Kafka 自身的除外），以及主题文件所设的各项。")
 def show(as_json: common.AsJson = False) -> None:
     """Show every topic but Kafka's own, with what a topics file sets.
 
@@ -121,21 +127,21 @@ def _read(path: Path) -> tuple[Topic, ...]:
         raw = path.read_bytes()
     except OSError as error:
         raise BadQuestion(
-            say(f"{path} cannot be read: {error.strerror}.", f"无法读取 {path}：{error.strerror}。"),
-            say("Name a topics file such as deploy/topics.yaml.", "请给出主题文件，如 deploy/topics.yaml。"),
+            Both(f"{path} cannot be read: {error.strerror}.", f"无法读取 {path}：{error.strerror}。"),
+            Both("Name a topics file such as deploy/topics.yaml.", "请给出主题文件，如 deploy/topics.yaml。"),
         ) from None
-    return yamlfile.parse(raw, path.name, TopicsFile, "see deploy/topics.yaml for a file as it should be").topics
+    return yamlfile.parse(raw, path.name, TopicsFile, HOW_TO).topics
 
 
 def _copies(asked: int | None, brokers: int) -> int:
     """How many copies a topic may have."""
     if asked is not None and asked > brokers:
         raise BadQuestion(
-            say(
+            Both(
                 f"--replication {asked}, but the cluster has {brokers} broker(s).",
-                f"--replication {asked}，但集群只有 {brokers} 个 broker。",
+                f"--replication 为 {asked}，而集群只有 {brokers} 个 broker。",
             ),
-            say(f"Give {brokers} at most.", f"最多为 {brokers}。"),
+            Both(f"Give {brokers} at most.", f"至多为 {brokers}。"),
         )
     return asked or brokers
 
@@ -150,18 +156,20 @@ def _say_what_was_lowered(wanted: Sequence[Topic], fitting: Sequence[Topic]) -> 
             lowered.setdefault(change, []).append(before.name)
     for change, names in lowered.items():
         common.notice(
-            say(
+            Both(
                 f"For development only, fewer copies than the file says: {change} ({', '.join(names)})",
-                f"副本数低于文件要求，仅供开发使用：{change}（{', '.join(names)}）",
+                f"副本数低于文件所列，仅供开发使用：{change}（{'、'.join(names)}）",
             )
         )
 
 
 def _confirmed() -> bool:
+    """Whether the reader says yes; an answer that is no yes, or none, is a no."""
     if not sys.stdin.isatty():
-        common.notice(say("Nothing was changed: give --yes.", "未作更改：请加 --yes。"))
+        common.notice(Both("Nothing was changed: give --yes.", "未作更改：请加 --yes。"))
         return False
-    return typer.confirm(say("Make it so?", "是否应用？"), err=True)
+    common.err.print(say("Make it so? [y/N] ", "是否应用？[y/N] "), end="", markup=False)
+    return sys.stdin.readline().strip().lower() in YES
 
 
 def _as_values(differences: "Sequence[Difference]") -> list[dict[str, Any]]:
@@ -182,7 +190,7 @@ def _print_differences(found: "Sequence[Difference]") -> None:
     common.out.print(table)
     kinds = {one.kind for one in found}
     if "more_partitions" in kinds:
-        common.notice(say(*PARTITIONS_MOVE))
+        common.notice(PARTITIONS_MOVE)
     _say_what_cannot_be_done(found)
 
 

@@ -22,6 +22,7 @@ import platformdirs
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from languages import speaks_both
 from typer.testing import CliRunner, Result
 
 from consumers.kafka import broker as kafka_broker
@@ -32,6 +33,7 @@ from ledger.cli import common
 from ledger.cli.kafka import app
 from ledger.cli.topics import TOPICS_FILE
 from ledger.errors import DanbaoError
+from schemas.both import Both
 from schemas.orders import RECORD_BYTES_MAX
 from schemas.topics import Topic, TopicsFile
 
@@ -312,7 +314,14 @@ def refused(directory: Path, brokers: int | None = None, **settings: str) -> Dan
     with pytest.raises(DanbaoError) as caught:
         up(directory, brokers, {name.replace("_", "."): value for name, value in settings.items()}, print)
     assert javas(directory) == set()
-    return caught.value
+    return in_both(caught.value)
+
+
+def in_both(error: DanbaoError) -> DanbaoError:
+    """The error; it is told in both languages, but for the name of the directory."""
+    for text in (error.what, error.fix):
+        assert speaks_both(Both(*(half.replace("单保", "") for half in text))), text
+    return error
 
 
 def test_a_port_that_another_program_has_is_named(made: Made) -> None:
@@ -320,31 +329,31 @@ def test_a_port_that_another_program_has_is_named(made: Made) -> None:
     with socket.socket() as other:
         other.bind((layout.HOST, port))
         other.listen()
-        assert f"port {port}" in refused(made.directory).what
+        assert f"port {port}" in refused(made.directory).what.en
 
 
 def test_a_kafka_of_one_broker_does_not_become_one_of_three(made: Made) -> None:
     refusal = refused(made.directory, brokers=3)
-    assert "made with 1 broker" in refusal.what
-    assert "danbao kafka down" in refusal.fix
+    assert "made with 1 broker" in refusal.what.en
+    assert "danbao kafka down" in refusal.fix.en
     assert refusal.exit_code == 2
 
 
 def test_a_cluster_of_two_is_refused_before_anything_is_made(home: Path) -> None:
-    assert "2 brokers" in refused(home / "kafka", brokers=2).what
+    assert "2 brokers" in refused(home / "kafka", brokers=2).what.en
     assert kafka_broker.find(home / "kafka", print) is None
 
 
 def test_a_broker_that_ends_while_it_starts_is_an_error_with_its_own_words(made: Made) -> None:
-    assert "num.io.threads" in refused(made.directory, num_io_threads="many").what
+    assert "num.io.threads" in refused(made.directory, num_io_threads="many").what.en
 
 
 def test_a_layout_that_cannot_be_read_is_an_error_that_says_what_to_remove(home: Path) -> None:
     (home / "kafka").mkdir()
     (home / "kafka/cluster.json").write_text("{")
     refusal = refused(home / "kafka")
-    assert "cluster.json" in refusal.what
-    assert str(home / "kafka") in refusal.fix
+    assert "cluster.json" in refusal.what.en
+    assert str(home / "kafka") in refusal.fix.en
 
 
 # ---- where to find Kafka
@@ -363,7 +372,7 @@ def test_the_environment_names_kafka_before_this_home_does(
     monkeypatch.setenv("DANBAO_HOME", str(made.home))  # a Kafka is there, and does not run
     with pytest.raises(DanbaoError) as caught:
         common.kafka_bootstrap()
-    assert "danbao kafka up" in caught.value.fix
+    assert "danbao kafka up" in in_both(caught.value).fix.en
 
 
 # ---- what it needs of the machine
@@ -389,21 +398,20 @@ def script(place: Path, text: str) -> None:
     place.chmod(0o755)
 
 
-def missing(said: list[str] | None = None) -> DanbaoError:
+def missing(said: list[Both] | None = None) -> DanbaoError:
     with pytest.raises(DanbaoError) as caught:
         programs.find((said if said is not None else []).append)
-    assert "DANBAO_KAFKA_BOOTSTRAP" in caught.value.fix
-    assert "deploy/compose.yaml" in caught.value.fix
-    return caught.value
+    assert all("DANBAO_KAFKA_BOOTSTRAP" in half and "deploy/compose.yaml" in half for half in caught.value.fix)
+    return in_both(caught.value)
 
 
 def test_without_java_it_says_so_and_how_to_go_on(bare: Path) -> None:
-    assert "Kafka needs Java 17 or newer, and none was found." in missing().what
+    assert "Kafka needs Java 17 or newer, and none was found." in missing().what.en
 
 
 def test_a_java_that_is_too_old_is_passed_over_and_named(bare: Path) -> None:
     script(bare / "java", """echo 'openjdk version "1.8.0_402"' >&2""")
-    assert "java is Java 8" in missing().what
+    assert "java is Java 8" in missing().what.en
 
 
 def test_the_java_of_the_wheel_serves_where_the_machine_has_none(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,15 +422,15 @@ def test_the_java_of_the_wheel_serves_where_the_machine_has_none(bare: Path, mon
 
 def test_without_maven_it_says_so_and_how_to_go_on(bare: Path) -> None:
     script(bare / "java", """echo 'openjdk version "21.0.2"' >&2""")
-    assert "Maven (mvn) is not on the PATH" in missing().what
+    assert "Maven (mvn) is not on the PATH" in missing().what.en
 
 
 def test_a_maven_that_fails_is_quoted_and_leaves_no_half_of_the_jars(bare: Path) -> None:
     script(bare / "java", """echo 'openjdk version "21.0.2"' >&2""")
     script(bare / "mvn", "echo '[ERROR] no route to the repository'; exit 1")
-    said: list[str] = []
-    assert "[ERROR] no route to the repository" in missing(said).what
-    assert len(said) == 1
+    said: list[Both] = []
+    assert "[ERROR] no route to the repository" in missing(said).what.en
+    assert [speaks_both(line) for line in said] == [True]
     assert not list(Path(platformdirs.user_cache_dir("danbao", appauthor=False)).glob("kafka-*"))
 
 
@@ -493,7 +501,7 @@ def in_sync(cluster: Cluster, topic: str) -> int:
 
 def packaged() -> tuple[Topic, ...]:
     """The topics that come with danbao, for three brokers."""
-    return yamlfile.parse(TOPICS_FILE.read_bytes(), TOPICS_FILE.name, TopicsFile, "").topics
+    return yamlfile.parse(TOPICS_FILE.read_bytes(), TOPICS_FILE.name, TopicsFile, yamlfile.OURS).topics
 
 
 def test_three_brokers_lose_one_and_go_on_and_take_it_back(broker: Cluster, kafka_ground: Path) -> None:
