@@ -240,7 +240,7 @@ class InboxSource:
             return connection.execute(wanted.limit(INBOX_ROWS)).all()
 
 
-def _about(raw: bytes) -> int:
+def about(raw: bytes) -> int:
     """About how many events a record holds. An event has some nine commas; a list of rubbish has them too."""
     return max(raw.count(b'"specversion"'), raw.count(b",") // 9, 1) if raw[:1] == b"[" else 1
 
@@ -252,7 +252,7 @@ def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     for record in records:
         batch.append(record)
         size += len(record.raw)
-        events += _about(record.raw)
+        events += about(record.raw)
         if events >= EVENTS_PER_BATCH or size >= BATCH_BYTES_MAX:
             yield batch
             batch, size, events = [], 0, 0

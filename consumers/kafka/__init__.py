@@ -1,1 +1,1 @@
-"""Apache Kafka: a broker of this home for development and tests, topics kept as a file says."""
+"""Apache Kafka: the only place that speaks to it. Streams, topics, and a broker of this home for tests."""

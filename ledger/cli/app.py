@@ -12,6 +12,7 @@ from ledger.cli import (
     audit,
     balance,
     common,
+    consume,
     explain,
     inbox,
     ingest,
@@ -55,6 +56,7 @@ for _name, _group in (
     ("platforms", platforms.app),
     ("rules", rules.app),
     ("inbox", inbox.app),
+    ("consume", consume.app),
     ("audit", audit.app),
     ("kafka", kafka.app),
 ):
@@ -74,3 +76,7 @@ def main() -> None:
         common.tell(mistake, "--json" in sys.argv)
         code = mistake.exit_code
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,12 +6,14 @@ A batch that is rolled back then forgets none of them, and a new day's lock is n
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.dialects.postgresql import Range, insert
 
+from ledger.errors import BadQuestion
 from ledger.rating import Rating
 from ledger.rulebook import Rulebook
 from ledger.store.tables import rate, rulebook, settlement, source
+from schemas.both import Both
 
 
 def keep_rulebook(tx: Connection, rules: Rulebook) -> None:
@@ -86,3 +88,24 @@ def sealed_months(tx: Connection, provinces: set[str]) -> set[tuple[str, date]]:
         select(settlement.c.province, settlement.c.month).where(settlement.c.province.in_(sorted(provinces)))
     )
     return {(row.province, row.month) for row in rows}
+
+
+def keep_stream(engine: Engine, topic: str, owner: int | None) -> None:
+    """Record that a topic is a stream, and whose own it is; that never changes. BadQuestion where it would."""
+    keep_source(engine, {"topic": topic, "description": topic, "stream": True, "platform_no": owner})
+    with engine.connect() as connection:
+        found = connection.execute(select(source).where(source.c.topic == topic)).one()
+    if not found.stream or found.platform_no != owner:
+        raise BadQuestion(
+            Both(
+                f"{topic} is recorded as {_whose(found)}, which never changes.",
+                f"{topic} 已登记为{'专用' if found.platform_no else '共用'}主题，不得更改。",
+            ),
+            Both("Consume it as it was before, or give the topic another name.", "请按原样消费，或为主题另起名称。"),
+        )
+
+
+def _whose(found: Row[Any]) -> str:
+    if not found.stream:
+        return "no stream"
+    return f"the own topic of platform {found.platform_no}" if found.platform_no else "shared by all platforms"
