@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 
@@ -18,13 +17,11 @@ from sqlalchemy import create_engine, text
 
 from ledger import rulebook
 from ledger.store import connect, settle, windows
-from tests.bench import orm_baseline, support
+from tests.bench import orm_baseline, streams, support
 from tests.bench.support import Report
 
 RUNS = 3
 STORED_EVENTS = 30_000_000
-FILE_EVENTS = 1_000_000
-PAIR = (("example-delivery,example-rides", 11), ("example-eats,example-freight", 12))
 
 
 def main() -> None:
@@ -43,10 +40,10 @@ def main() -> None:
 
 def rates(report: Report, url: str, directory: Path, _: int) -> None:
     """How fast files are booked into an empty ledger, beside the baseline in the same run."""
-    ones = support.simulate(directory / "1.ndjson", 250_000, seed=1, platforms=PAIR[0][0])
+    ones = support.simulate(directory / "1.ndjson", 250_000, seed=1, platforms=support.PAIR[0][0])
     packed = [
         support.simulate(directory / f"500-{seed}.ndjson", 250_000, seed=seed, per_record=500, platforms=names)
-        for names, seed in PAIR
+        for names, seed in support.PAIR
     ]
     series: dict[str, list[dict[str, float]]] = {}
     baseline = []
@@ -61,14 +58,10 @@ def rates(report: Report, url: str, directory: Path, _: int) -> None:
         with support.fresh_database(url) as ledger:
             baseline.append(orm_baseline.events_per_second(ledger, ones, 20_000))
     for name, results in series.items():
-        report.add(name, [result["eps"] for result in results], "events/s", _split(results[-1]["steps"]))
+        report.add(name, [result["eps"] for result in results], "events/s", support.split(results[-1]["steps"]))
     report.add("ingest_orm_baseline", baseline, "events/s")
     memory = [result["rss_mib"] for results in series.values() for result in results]
     report.add("consumer_rss_mib", [max(memory)], "MiB", "the largest of all ingest runs above")
-
-
-def _split(steps: dict[str, float]) -> str:
-    return "µs an event: " + ", ".join(f"{name} {cost:.2f}" for name, cost in steps.items() if cost >= 0.01)
 
 
 def stored(report: Report, url: str, directory: Path, events: int) -> None:
@@ -89,23 +82,13 @@ def stored_random(report: Report, url: str, directory: Path, events: int) -> Non
 
 def _grow(report: Report, ledger: str, directory: Path, events: int, ids: str, name: str) -> None:
     rates_ = []
-    for number, file in enumerate(_files(directory, events, ids)):
+    for number, file in enumerate(support.files(directory, events, ids)):
         result = support.ingest(ledger, file)
         file.unlink()
         rates_.append(result["eps"])
         print(f"  {ids} ids, file {number + 1}: {result['eps']:,.0f} events/s", flush=True)
     first, last = sum(rates_[:3]) / 3, sum(rates_[-3:]) / 3
     report.add(name, [last / first], "ratio", f"last three files ÷ first three: {last:,.0f} ÷ {first:,.0f} events/s")
-
-
-def _files(directory: Path, events: int, ids: str):
-    """One file of FILE_EVENTS a day, 500 per record, made just before it is booked."""
-    for number in range(events // FILE_EVENTS):
-        target = directory / f"{ids}-{number}.ndjson"
-        first_day = support.FIRST_DAY + timedelta(days=number)
-        yield support.simulate(
-            target, FILE_EVENTS // 2, seed=number, days=1, first_day=first_day, ids=ids, per_record=500
-        )
 
 
 def _bytes(report: Report, ledger: str) -> None:
@@ -182,8 +165,22 @@ def _replay(report: Report, ledger: str) -> None:
     report.add("replay_eps", [result["events_per_second"]], "events/s", f"{result['events']:,} events, whole command")
 
 
+def stream_rates(report: Report, url: str, directory: Path, _: int) -> None:
+    """Rates through Kafka, the peer beside them."""
+    streams.rates(report, url, directory)
+    streams.visible(report, url, directory)
+
+
+def stream_stored(report: Report, url: str, directory: Path, events: int) -> None:
+    """Through Kafka what depends on how much is there: memory with a backlog, growth."""
+    streams.waiting(report, url, directory)
+    streams.growth(report, url, directory, events)
+
+
 GROUPS: dict[str, Callable[[Report, str, Path, int], None]] = {
     "rates": rates,
+    "stream_rates": stream_rates,
+    "stream_stored": stream_stored,
     "stored": stored,
     "stored_random": stored_random,
 }

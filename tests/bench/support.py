@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -28,6 +28,8 @@ from ledger.store import connect, server
 
 RESULTS = Path("build/bench.json")
 FIRST_DAY = date(2026, 10, 1)
+FILE_EVENTS = 1_000_000
+PAIR = (("example-delivery,example-rides", 11), ("example-eats,example-freight", 12))  # two processes' platforms, seeds
 _NUMBERS = count(1)
 
 
@@ -97,16 +99,35 @@ def simulate(target: Path, orders: int, **options: Any) -> Path:
     return target
 
 
-def ingest(url: str, *files: Path) -> dict[str, float]:
-    """Book files, one process each, all at once; events per second over all, peak memory of the largest."""
+def ingest(url: str, *files: Path) -> dict[str, Any]:
+    """Book files, one process each, all at once."""
     command = [sys.executable, "-m", "tests.bench.worker", url]
-    workers = [subprocess.Popen([*command, str(file)], stdout=subprocess.PIPE, text=True) for file in files]
+    return together([subprocess.Popen([*command, str(file)], stdout=subprocess.PIPE, text=True) for file in files])
+
+
+def together(workers: list[subprocess.Popen[str]]) -> dict[str, Any]:
+    """What processes that worked at once say: events per second over all, peak memory of the largest, costs."""
     results = [json.loads(worker.communicate()[0]) for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
     seconds = max(result["ended"] for result in results) - min(result["started"] for result in results)
     events = sum(result["events"] for result in results)
-    steps = {name: sum(result["steps"][name] for result in results) / events * 1e6 for name in results[0]["steps"]}
-    return {"eps": events / seconds, "rss_mib": max(result["rss_mib"] for result in results), "steps": steps}
+    names = {name for result in results for name in result["steps"]}
+    steps = {name: sum(one["steps"].get(name, 0) for one in results) / events * 1e6 for name in sorted(names)}
+    largest = max(results, key=lambda result: result["rss_mib"])
+    return largest | {"eps": events / seconds, "events": events, "steps": steps}
+
+
+def split(steps: dict[str, float]) -> str:
+    """How the cost of an event splits, in µs."""
+    return "µs an event: " + ", ".join(f"{name} {cost:.2f}" for name, cost in steps.items() if cost >= 0.01)
+
+
+def files(directory: Path, events: int, ids: str) -> Iterator[Path]:
+    """One file of FILE_EVENTS a day, 500 per record, made just before it is needed."""
+    for number in range(events // FILE_EVENTS):
+        target = directory / f"{ids}-{number}.ndjson"
+        first_day = FIRST_DAY + timedelta(days=number)
+        yield simulate(target, FILE_EVENTS // 2, seed=number, days=1, first_day=first_day, ids=ids, per_record=500)
 
 
 def machine() -> str:
