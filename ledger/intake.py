@@ -19,6 +19,7 @@ from pydantic_core import from_json, to_json
 from ledger.calendar import SCHEME_BEGAN, US_PER_SECOND, day_begins_us, day_number, to_us
 from ledger.evidence import Record
 from ledger.identity import Registered, Stream, is_vouched, refusal
+from ledger.identity_number import CHARS, is_identity_number
 from ledger.mapping import Unmapped
 from ledger.rating import Rating, Tariff
 from schemas import orders
@@ -202,7 +203,7 @@ class Reader:
                         platform_no,
                         order_id,
                         occurred_us,
-                        data["worker_id"],
+                        _worker(data),
                         city,
                         line,
                         intake.events,
@@ -221,7 +222,7 @@ class Reader:
                         event["id"],
                         occurred_us,
                         b"R",
-                        data["worker_id"],
+                        _worker(data),
                         intake.events,
                     )
                 )
@@ -309,6 +310,18 @@ def _instant(time: str, arrived_us: int) -> int:
             f"{time} is more than {orders.EVENT_MINUTES_AHEAD_MAX} minutes after the record arrived; check the clock",
         )
     return occurred_us
+
+
+def _worker(data: dict[str, Any]) -> str:
+    """The worker's number, which is not the one by which the state knows him; a refusal does not say it again."""
+    worker_id: str = data["worker_id"]
+    if len(worker_id) == CHARS and is_identity_number(worker_id):
+        raise _Refused(
+            Reason.INVALID,
+            "data.worker_id",
+            "is an identity number; send the platform's own number of the worker",
+        )
+    return worker_id
 
 
 def _unknown_platform(source: str) -> _Refused:

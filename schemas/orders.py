@@ -75,6 +75,15 @@ Identifier = Annotated[
         json_schema_extra={"pattern": SEEN_TEXT},  # ledger.intake holds to it, where a record is not plain ASCII
     ),
 ]
+WorkerId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=TEXT_CHARS_MAX,
+        description="the platform's own number of the worker; an identity number (GB 11643) is refused",
+        json_schema_extra={"pattern": SEEN_TEXT},
+    ),
+]
 Source = Annotated[
     str,
     Field(
@@ -123,7 +132,7 @@ class Position(TypedDict):
 class AcceptedData(TypedDict):
     """Who accepted, in which line of business, and where (接单地)."""
 
-    worker_id: Identifier
+    worker_id: WorkerId
     line: Annotated[Line, Field(strict=False)]
     accepted_city: CityCode
     pay: NotRequired[Pay]
@@ -134,7 +143,7 @@ class AcceptedData(TypedDict):
 class ReassignedData(TypedDict):
     """Who has the order from now on."""
 
-    worker_id: Identifier
+    worker_id: WorkerId
     pay: NotRequired[Pay]
     position: NotRequired[Position]
 

@@ -25,6 +25,7 @@ PLATFORMS = sources([(Registered(7, "tasty"), ["tasty-old"]), (Registered(8, "ri
 READER = Reader(PLATFORMS, RATING)
 INVISIBLE = "text must not hold control or invisible characters"
 NOTHING = object()
+IDENTITY_NUMBER = "11010519491231002X"  # the example of GB 11643
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -209,6 +210,8 @@ WHOLE: list[tuple[Reason, Any, str, str]] = [
         "data.line",
         "no premium is in force for food_delivery",
     ),
+    (Reason.INVALID, event(data={"worker_id": IDENTITY_NUMBER}), "data.worker_id", "is an identity number; send"),
+    (Reason.INVALID, later("reassigned", data={"worker_id": IDENTITY_NUMBER}), "data.worker_id", "own number"),
     (Reason.INVALID, 17, "record", "object"),
     (Reason.INVALID, None, "record", "object"),
     (Reason.INVALID, "order", "record", "object"),

@@ -30,6 +30,7 @@ from ledger.store.replay.tariffs import Tariffs
 
 BATCH = 7
 REGISTRY = sources([(Registered(1, "eleme"), ["ele"]), (Registered(2, "sendy"), [])])
+IDENTITY_NUMBER = "11010519491231002X"  # the example of GB 11643
 EVENTS = """select place, platform_no, kind, order_id, slot, worker_id, us, line, city, tariff_no
     from event order by place"""
 Facts = tuple[Any, ...]
@@ -155,6 +156,17 @@ def test_times_are_exact_without_the_reader(room: Room, time: str):
     assert room.agrees([compact(accepted("1", time))]) == 0
 
 
+@pytest.mark.parametrize("worker", ["310105199902300018", "900000000000000001", "R-1024567890123456"])
+def test_workers_of_as_many_characters_as_an_identity_number_are_told_apart(room: Room, worker: str):
+    records = [compact(accepted("1", worker=worker)), compact(reassigned("1", worker))]
+    room.agrees(records)
+
+
+def test_workers_numbered_by_the_million_need_no_reader(room: Room):
+    numbers = [str(10**17 + 1_000_003 * place) for place in range(200)]
+    assert room.agrees([compact(accepted(number, worker=number)) for number in numbers]) == 0
+
+
 def test_one_bad_record_leaves_the_others_to_the_query(room: Room):
     raws = [compact(accepted(str(number))) for number in range(50)]
     assert room.agrees([*raws[:20], b"no json", *raws[20:]]) == 1
@@ -178,6 +190,9 @@ BENT = {
     "null": compact(with_data(EVENT, worker_id=None)),
     "worker in a completion": compact(with_data(completed("1"), worker_id="W")),
     "comma too many": compact(EVENT).replace(b"}}", b"},}"),
+    "identity number for a worker": compact(with_data(EVENT, worker_id=IDENTITY_NUMBER)),
+    "identity number of the next worker": compact(reassigned("1", IDENTITY_NUMBER.lower())),
+    "identity number, written at length": spaced(with_data(EVENT, worker_id=IDENTITY_NUMBER)),
     "escape": compact(EVENT).replace(b"W1", b"\\u0057\\n1"),
     "not ASCII": compact(with_data(EVENT, worker_id="工")),
     "delete": compact(with_data(EVENT, worker_id="W\x7f")),

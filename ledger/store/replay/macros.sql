@@ -16,6 +16,9 @@ create macro plain_strings(raw, data_strings) as case
     then 13 + data_strings + 2 * json_exists(raw, '$.datacontenttype')::int + 2 * json_exists(raw, '$.data.pay')::int
         + 3 * json_exists(raw, '$.data.position')::int
 end;
+-- Whether a worker may go by an identity number, which the Reader refuses.
+create macro like_identity_number(worker_id) as
+    regexp_full_match(worker_id, '[1-9][0-9]{5}(19|20)[0-9]{2}[01][0-9][0-3][0-9]{4}[0-9Xx]');
 create macro plain_position(raw) as
     json_type(raw, '$.data.position') = 'OBJECT' and len(json_keys(raw, '$.data.position')) = 2
     and plain_degrees(raw, '$.data.position.lat', 90) and plain_degrees(raw, '$.data.position.lng', 180);

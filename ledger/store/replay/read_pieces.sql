@@ -13,6 +13,7 @@ with parsed as (
 named as (
     select place, raw, latest, printable, f[1] as specversion, f[2] as id, f[3] as source, f[4] as order_id,
         f[5] as time, f[7] as worker_id, f[8] as line_name, f[9] as city_name, f[10] as reason,
+        strlen(f[7]) between 1 and 64 and not (strlen(f[7]) = 18 and like_identity_number(f[7])) as plain_worker,
         epoch_us(try_cast(f[5] as timestamptz)) as us,
         case f[6] when 'order.accepted' then 65 when 'order.completed' then 67 when 'order.cancelled' then 88
             when 'order.reassigned' then 82 end as kind,
@@ -24,11 +25,11 @@ shaped as (
     select *, (us + 28800000000) // 86400000000 as day,
         -- JSON strings in `data`; null where a field is missing or one too many
         case kind
-            when 65 then case when strlen(worker_id) between 1 and 64 and line_name is not null and city_name is not null
+            when 65 then case when plain_worker and line_name is not null and city_name is not null
                 and reason is null then 6 end
             when 67 then case when worker_id is null and line_name is null and city_name is null and reason is null
                 then 0 end
-            when 82 then case when strlen(worker_id) between 1 and 64 and line_name is null and city_name is null
+            when 82 then case when plain_worker and line_name is null and city_name is null
                 and reason is null then 2 end
             when 88 then case when strlen(reason) between 1 and 64 and worker_id is null and line_name is null
                 and city_name is null then 2 end
