@@ -23,7 +23,7 @@ from ledger.identity_number import CHARS, is_identity_number
 from ledger.mapping import Unmapped
 from ledger.rating import Rating, Tariff
 from schemas import orders
-from schemas.codes import CITIES, EventType, Line, Reason
+from schemas.codes import CITIES, EventType, Line, Reason, no_city
 
 SCHEME_BEGAN_US = day_begins_us(SCHEME_BEGAN)
 AHEAD_US_MAX = orders.EVENT_MINUTES_AHEAD_MAX * 60 * US_PER_SECOND
@@ -31,8 +31,9 @@ CITY_NUMBERS: dict[str, int] = {code: int(code) for code in CITIES}
 DETAIL_CHARS_MAX = 400
 PLACE_CHARS_MAX = 100
 EVENT_TYPES = ", ".join(EventType)
-# How a text is written whose pattern would say nothing to a person.
+# How a text is written whose pattern or length would say nothing to a person.
 WRITTEN = {
+    "source": f"must be {orders.SOURCE_BEGINS} and the platform's id, such as {orders.SOURCE_BEGINS}example-delivery",
     "time": "must be RFC 3339 with offset, such as 2026-10-03T12:10:00+08:00",
     "pay": "must be yuan as text, such as 6.50",
 }
@@ -325,7 +326,12 @@ def _worker(data: dict[str, Any]) -> str:
 
 
 def _unknown_platform(source: str) -> _Refused:
-    platform_id = source.removeprefix("/platforms/")
+    if not source.startswith(orders.SOURCE_BEGINS):
+        meant = orders.SOURCE_BEGINS + source.rpartition("/")[2]
+        return _Refused(
+            Reason.UNKNOWN_PLATFORM, "source", f"{source} does not begin with {orders.SOURCE_BEGINS}; write {meant}"
+        )
+    platform_id = source.removeprefix(orders.SOURCE_BEGINS)
     return _Refused(
         Reason.UNKNOWN_PLATFORM,
         "source",
@@ -335,11 +341,7 @@ def _unknown_platform(source: str) -> _Refused:
 
 
 def _unknown_city(code: str) -> _Refused:
-    return _Refused(
-        Reason.UNKNOWN_CITY,
-        "data.accepted_city",
-        f"{code!r} is not a city of GB/T 2260; give the six digits of the prefecture-level city (310100: Shanghai)",
-    )
+    return _Refused(Reason.UNKNOWN_CITY, "data.accepted_city", no_city(code).en)
 
 
 def _no_rate(line: Line, time: str) -> _Refused:
@@ -361,8 +363,9 @@ def _shape(error: ValidationError) -> _Refused:
     if fault["type"].startswith("union_tag"):
         return _Refused(Reason.INVALID, "type", f"must be one of {EVENT_TYPES}")
     reason = Reason.MALFORMED if fault["type"] == "json_invalid" else Reason.INVALID
-    place = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("order.")) or "record"
-    if fault["type"] == "string_pattern_mismatch":
+    named = fault["loc"][1:] if isinstance(next(iter(fault["loc"]), None), int) else fault["loc"]  # of a row's events
+    place = ".".join(str(part) for part in named if not str(part).startswith("order.")) or "record"
+    if fault["type"] in ("string_pattern_mismatch", "string_too_short", "string_too_long"):
         return _Refused(reason, place, WRITTEN.get(place.rpartition(".")[2], fault["msg"]))
     return _Refused(reason, place, fault["msg"])
 
@@ -382,5 +385,5 @@ def _whole_record_fault(raw: bytes, error: ValidationError) -> _Refused | None:
 def sources(platforms: Iterable[tuple[Registered, list[str]]]) -> dict[str, Registered]:
     """Every platform with its aliases → the registry that a Reader takes."""
     return {
-        f"/platforms/{name}": platform for platform, aliases in platforms for name in (platform.platform_id, *aliases)
+        orders.SOURCE_BEGINS + name: platform for platform, aliases in platforms for name in (platform.platform_id, *aliases)
     }

@@ -10,6 +10,7 @@ over to a second line cannot be read, and is rejected.
 
 import csv
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +24,7 @@ import orjson
 from ledger import yamlfile
 from ledger.errors import BadQuestion
 from ledger.written_time import clock
+from schemas import orders
 from schemas.both import Both
 from schemas.mapping import (
     COLUMN,
@@ -35,11 +37,16 @@ from schemas.mapping import (
     columns_of,
 )
 
+_PAY = re.compile(orders.PAY)
+
 Row = list[str]
 Text = Callable[[Row], str | None]  # None: a column that it needs is empty
 Event = dict[str, Any]
 
-HOW_TO = Both("How to write a mapping: ledger/mappings/README.md.", "映射的写法见 ledger/mappings/README.md。")
+_FOLDER = files("ledger").joinpath("mappings")
+HOW_TO = Both(
+    f"How to write a mapping: {_FOLDER.joinpath('README.md')}", f"映射的写法见 {_FOLDER.joinpath('README.zh.md')}"
+)
 
 
 class Unmapped(Exception):
@@ -82,7 +89,7 @@ class Mapping:
 
 def bundled() -> dict[str, Mapping]:
     """The mappings that come with danbao, by name."""
-    found = sorted(files("ledger").joinpath("mappings").iterdir(), key=lambda entry: entry.name)
+    found = sorted(_FOLDER.iterdir(), key=lambda entry: entry.name)
     mappings = (parse(entry.read_bytes(), entry.name) for entry in found if entry.name.endswith(".yaml"))
     return {mapping.name: mapping for mapping in mappings}
 
@@ -114,7 +121,7 @@ def load(name_or_path: str) -> Mapping:
 
 def platforms(mapping: Mapping) -> tuple[str, ...]:
     """The platform ids that the mapping can produce."""
-    return mapping.shape.outcomes(mapping.shape.platform)
+    return tuple(mapping.shape.outcomes(mapping.shape.platform))
 
 
 class CsvReader:
@@ -224,13 +231,15 @@ def _data(texts: "_Texts", rule: EventRule) -> Callable[[Row], dict[str, Any]]:
         needed += [("line", texts.needed(rule.line)), ("accepted_city", texts.needed(rule.accepted_city))]
     if isinstance(rule, CancelledRule):
         needed.append(("reason", texts.needed(rule.reason)))
-    pay = texts.text(rule.pay) if rule.pay else None
+    pay, pay_place = (texts.text(rule.pay), _place(rule.pay)) if rule.pay else (None, "")
     position = rule.position
     degrees = position and (texts.text(position.lat), texts.text(position.lng))
 
     def data_of(row: Row) -> dict[str, Any]:
         data: dict[str, Any] = {name: read(row) for name, read in needed}
         if pay and (amount := pay(row)):
+            if not _PAY.fullmatch(amount):
+                raise Unmapped(pay_place, f"{amount!r} is not yuan, such as 6.50")
             data["pay"] = amount
         if degrees:
             lat, lng = degrees[0](row), degrees[1](row)
@@ -332,8 +341,8 @@ def _translated(column: str, plain: Text, table: dict[str, str]) -> Text:
 
 
 def _place(template: str) -> str:
-    """How to name the columns of a template to a reader."""
-    return f"column {', '.join(columns_of(template))}"
+    """How to name the columns of a template to a reader; a template without columns by what it says."""
+    return f"column {', '.join(columns_of(template))}" if columns_of(template) else f"{template!r}"
 
 
 def first_day(mapping: Mapping, header: bytes, rows: Iterable[bytes]) -> date:

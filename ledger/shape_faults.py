@@ -1,7 +1,8 @@
 """What pydantic found wrong with a value, in both languages, for the person who wrote the value. Pure.
 
 In: one of the problems that a ValidationError lists. Out: Both. Our own checks bring both languages along
-(`ShapeError`); pydantic's own words are English, and `CHINESE` has what our shapes can meet of them.
+(`ShapeError`); pydantic's own words are English and meant for programmers: `ENGLISH` and `CHINESE` have what our
+shapes can meet of them.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,23 @@ from schemas.both import Both, ShapeError
 
 Problem = Mapping[str, Any]
 
+ENGLISH = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text",
+    "string_too_short": "must have {min_length} characters at least",
+    "string_too_long": "must have {max_length} characters at most",
+    "too_short": "must have {min_length} items at least",
+    "too_long": "must have {max_length} items at most",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be names and values, each written as name: value",
+    "model_type": "must be names and values, each written as name: value",
+    "model_attributes_type": "must be names and values, each written as name: value",
+    "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
+    "union_tag_not_found": "{discriminator} is missing",
+}
 CHINESE = {
     "missing": "缺少此项",
     "extra_forbidden": "没有这一项",
@@ -42,8 +60,9 @@ def both(problem: Problem) -> Both:
     """What is wrong, without the place."""
     if ours := _ours(problem):
         return ours
-    english = problem["msg"].removeprefix("Value error, ")
-    return Both(english, mandarin(problem))
+    english = ENGLISH.get(problem["type"])
+    said = english.format(**problem.get("ctx", {})) if english else problem["msg"]
+    return Both(said, mandarin(problem))
 
 
 def mandarin(problem: Problem) -> str:
@@ -60,6 +79,12 @@ def mandarin(problem: Problem) -> str:
         for name, value in problem.get("ctx", {}).items()
     }
     return CHINESE[kind].format(**context)
+
+
+def place_within(problem: Problem) -> tuple[str | int, ...]:
+    """Where in the value that pydantic names, as far as our own check knows it better."""
+    error = problem.get("ctx", {}).get("error")
+    return error.place if isinstance(error, ShapeError) else ()
 
 
 def _ours(problem: Problem) -> Both | None:

@@ -5,6 +5,8 @@ file:line: reason. Every scalar is read as text, so that 0010, no and 2026-10-01
 the model turns text into dates and choices.
 """
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import yaml
@@ -93,13 +95,38 @@ def _plain(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Any:
 
 
 def _first(error: ValidationError) -> tuple[Place, Both]:
-    """The first fault: its place in the file, and what is wrong there."""
-    fault = error.errors(include_url=False)[0]
-    # pydantic names the branch of a union in the path, which the file does not.
-    place = tuple(part for part in fault["loc"] if not str(part).startswith("order."))
+    """The first fault: its place in the file, and what is wrong there. A misspelt name comes before its lack."""
+    faults = error.errors(include_url=False)
+    strange = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+    fault = (strange or faults)[0]
+    place = _place(fault)
     named = ".".join(str(part) for part in place)
-    reason = shape_faults.both(fault)
+    reason = _misspelt(place, faults) if strange else _unquoted(fault) or shape_faults.both(fault)
     return place, Both(f"{named}: {reason.en}", f"{named}：{reason.zh}") if named else reason
+
+
+def _place(fault: shape_faults.Problem) -> Place:
+    """Where in the file. pydantic names the branch of a union in the path, which the file does not."""
+    place = tuple(part for part in fault["loc"] if not str(part).startswith("order."))
+    return place + shape_faults.place_within(fault)
+
+
+def _misspelt(place: Place, faults: Sequence[shape_faults.Problem]) -> Both:
+    """A name that there is not, and the missing one beside it that it looks like."""
+    missing = [str(_place(fault)[-1]) for fault in faults if fault["type"] == "missing"]
+    near = get_close_matches(str(place[-1]), missing, 1)
+    if not near:
+        return Both("there is no such field", "没有这一项")
+    return Both(f"there is no such field; is {near[0]} meant?", f"没有这一项；是否应为 {near[0]}？")
+
+
+def _unquoted(fault: shape_faults.Problem) -> Both | None:
+    """A text that begins with a brace, which YAML without quotes takes for names and values."""
+    given = fault["input"]
+    if fault["type"] != "string_type" or not isinstance(given, dict):
+        return None
+    written = f'"{{{next(iter(given), "column")}}}"'
+    return Both(f"a text that begins with a brace needs quotes: {written}", f"以花括号开头的文本须加引号：{written}")
 
 
 def _line_of(place: Place, lines: dict[Place, int]) -> int:

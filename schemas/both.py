@@ -18,8 +18,12 @@ class Both(NamedTuple):
 
 
 class ShapeError(ValueError):
-    """A value that is not what its place asks for; pydantic carries it to whoever names the place."""
+    """A value that is not what its place asks for; pydantic carries it to whoever names the place.
 
-    def __init__(self, en: str, zh: str) -> None:
+    `place`: where in the value that is looked at, when a check of the whole finds a fault of a part.
+    """
+
+    def __init__(self, en: str, zh: str, place: tuple[str | int, ...] = ()) -> None:
         super().__init__(en)
         self.both = Both(en, zh)
+        self.place = place

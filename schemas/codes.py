@@ -9,6 +9,8 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import NamedTuple
 
+from schemas.both import Both
+
 # A platform's short id, as it stands in CloudEvents `source` after /platforms/.
 PLATFORM_ID = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 ANY = "any"  # in a rule: every province, platform or line; so no platform may be called that
@@ -113,3 +115,20 @@ def _areas() -> list[Area]:
 _ALL = _areas()
 PROVINCES: dict[str, Area] = {area.code[:2]: area for area in _ALL if area.code.endswith("0000")}
 CITIES: dict[str, Area] = {area.code: area for area in _ALL if not area.code.endswith("0000")}
+
+
+def no_city(code: str) -> Both:
+    """Why a text is no city's code, and which code may be meant: of a district its city, of a name the city's."""
+    of_district = [f"{code[:4]}00"] if code[:4].isdigit() and len(code) == 6 else []
+    meant = [found for found in of_district if found in CITIES]
+    meant += [area.code for area in CITIES.values() if code and area.name.removesuffix("市") == code.removesuffix("市")]
+    if not meant:
+        return Both(
+            f"{code!r} is not a city of GB/T 2260; give the six digits of the prefecture-level city (310100: Shanghai)",
+            f"{code!r} 不是 GB/T 2260 的城市代码；请写地级市的六位代码（310100：上海市）",
+        )
+    city = CITIES[meant[0]]
+    return Both(
+        f"{code!r} is not the code of a city; give the prefecture-level city: {city.code}",
+        f"{code!r} 不是城市代码；请写所属的地级市：{city.code}（{city.name}）",
+    )

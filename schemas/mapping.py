@@ -14,10 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.fields import FieldInfo
 
 from schemas.both import ShapeError
-from schemas.codes import CITIES, PLATFORM_ID, Line
-from schemas.platforms import PlatformId, PlatformRegistration
+from schemas.codes import CITIES, PLATFORM_ID, Line, no_city
+from schemas.platforms import PlatformId, PlatformRegistration, known_platform_id
+
+Place = tuple[str | int, ...]
 
 COLUMN = re.compile(r"\{([^{}]+)\}")
+ZONE = r"^[+-](0[0-9]|1[0-4]):[0-5][0-9]$"
 NAMED_TIME_FORMATS = ("iso", "unix_s", "unix_ms", "day_seconds")
 LINES = [line.value for line in Line]
 
@@ -57,33 +60,31 @@ def _time_format(text: str) -> str:
     return text
 
 
-def _line(*made: str) -> None:
-    for text in made:
-        if text not in LINES:
-            raise ShapeError(
-                f"{text!r} is not a line of business; known: {', '.join(LINES)}",
-                f"{text!r} 不是已知行业；可用的行业：{'、'.join(LINES)}",
-            )
+def _zone(text: str) -> str:
+    if not re.fullmatch(ZONE, text):
+        raise ShapeError(
+            f'{text!r} is not an offset: write it like "+08:00", which is the one of all China',
+            f'{text!r} 不是时差：请写成 "+08:00"（全国统一用此时差）',
+        )
+    return text
 
 
-def _city(*made: str) -> None:
-    for text in made:
-        if text not in CITIES:
-            raise ShapeError(
-                f"{text!r} is not a city of GB/T 2260, six digits", f"{text!r} 不是 GB/T 2260 的六位城市代码"
-            )
+def _line(text: str) -> object:
+    if text not in LINES:
+        raise ShapeError(
+            f"{text!r} is not a line of business; known: {', '.join(LINES)}",
+            f"{text!r} 不是已知行业；可用的行业：{'、'.join(LINES)}",
+        )
+    return text
 
 
-def _platform(*made: str) -> None:
-    for text in made:
-        if not re.fullmatch(PLATFORM_ID, text):
-            raise ShapeError(
-                f"{text!r} is not a platform id: 1 to 32 of a-z, 0-9, - and _",
-                f"{text!r} 不是平台标识：应为 1 至 32 个 a-z、0-9、- 或 _",
-            )
+def _city(text: str) -> object:
+    if text not in CITIES:
+        raise ShapeError(*no_city(text))
+    return text
 
 
-def _constant(check: Callable[[str], None]) -> AfterValidator:
+def _constant(check: Callable[[str], object]) -> AfterValidator:
     """Checks a template that is a constant where it stands, so that the fault names its line."""
 
     def checked(template: str) -> str:
@@ -126,6 +127,15 @@ CellText = Annotated[str, StringConstraints(max_length=200)]
 Translation = Annotated[dict[CellText, CellText], Field(min_length=1, max_length=10_000)]
 
 _shape = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check(check: Callable[[str], object], made: dict[str, Place]) -> None:
+    """Check texts that a template becomes, so that the fault names the line on which the text stands."""
+    for text, place in made.items():
+        try:
+            check(text)
+        except ShapeError as error:
+            raise ShapeError(*error.both, place=place) from None
 
 
 class PositionRule(BaseModel):
@@ -193,44 +203,52 @@ class MappingFile(BaseModel):
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
     empty: Annotated[tuple[CellText, ...], Field(min_length=1, max_length=16)] = ("",)
     time_format: TimeFormat
-    zone: Annotated[str, StringConstraints(pattern=r"^[+-](0[0-9]|1[0-4]):[0-5][0-9]$")]
-    platform: Annotated[Template, _published(PLATFORM_ID[1:-1]), _constant(_platform)]
+    zone: Annotated[str, Field(json_schema_extra={"pattern": ZONE}), AfterValidator(_zone)]
+    platform: Annotated[Template, _published(PLATFORM_ID[1:-1]), _constant(known_platform_id)]
     order_id: Template
     translate: Annotated[dict[Column, Translation], Field(max_length=16)] = Field(default_factory=dict)
     events: Annotated[tuple[EventRule, ...], Field(min_length=1, max_length=8)]
     platforms: Annotated[tuple[PlatformRegistration, ...], Field(max_length=100)]
 
-    def outcomes(self, template: str) -> tuple[str, ...]:
-        """Every text that a constant or translated template can become; ShapeError for other templates."""
+    def outcomes(self, template: str, place: Place = ()) -> dict[str, Place]:
+        """Every text that a constant or translated template can become, and where it stands in the file.
+
+        ShapeError for other templates, which stand at `place`.
+        """
         if not columns_of(template):
-            return (template,)
+            return {template: place}
         column = bare_column(template)
         if column is None or column not in self.translate:
             raise ShapeError(
                 f"{template!r} must be a constant, or one column that `translate` lists the values of",
                 f"{template!r} 应为常量，或取值已在 `translate` 中列明的一列",
+                place=place,
             )
-        return tuple(dict.fromkeys(self.translate[column].values()))
+        made: dict[str, Place] = {}
+        for text, outcome in self.translate[column].items():
+            made.setdefault(outcome, ("translate", column, text))
+        return made
 
     @model_validator(mode="after")
     def _known_codes(self) -> Self:
-        for rule in self.events:
+        for number, rule in enumerate(self.events):
             if isinstance(rule, AcceptedRule):
-                _line(*self.outcomes(rule.line))
+                _check(_line, self.outcomes(rule.line, ("events", number, "line")))
                 # An untranslated column holds codes already; they are checked row by row.
                 if bare_column(rule.accepted_city) in self.translate:
-                    _city(*self.outcomes(rule.accepted_city))
+                    _check(_city, self.outcomes(rule.accepted_city))
         return self
 
     @model_validator(mode="after")
     def _known_platforms(self) -> Self:
-        made = self.outcomes(self.platform)
-        _platform(*made)
+        made = self.outcomes(self.platform, ("platform",))
+        _check(known_platform_id, made)
         listed = [registration.platform_id for registration in self.platforms]
         if listed and sorted(made) != sorted(listed):
             rows, heads = ", ".join(made), ", ".join(listed)
             raise ShapeError(
                 f"the rows make events of {rows}, but `platforms` lists {heads}",
                 f"各行生成 {rows} 的事件，而 `platforms` 所列为 {heads}",
+                place=("platforms",),
             )
         return self

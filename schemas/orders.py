@@ -22,6 +22,7 @@ TEXT_CHARS_MAX = 64
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 EVENT_MINUTES_AHEAD_MAX = 10
 SIGNATURE_HEADER = "danbao-signature"  # of a stream's record: a detached Ed25519 signature of its bytes, 64 bytes
+SOURCE_BEGINS = "/platforms/"
 
 # A pattern on text, not a datetime: pydantic would also take "1790000000" for a time.
 _DAY = r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -90,8 +91,8 @@ Source = Annotated[
         min_length=12,
         max_length=43,
         description="a registered platform, by its id or an alias",
-        examples=["/platforms/example-delivery"],
-        json_schema_extra={"pattern": f"^/platforms/{PLATFORM_ID[1:]}"},
+        examples=[f"{SOURCE_BEGINS}example-delivery"],
+        json_schema_extra={"pattern": f"^{SOURCE_BEGINS}{PLATFORM_ID[1:]}"},
     ),
 ]
 CityCode = Annotated[
@@ -104,7 +105,8 @@ CityCode = Annotated[
         json_schema_extra={"enum": sorted(CITIES)},
     ),
 ]
-Pay = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,4})?$", description="yuan, as text", examples=["6.50"])]
+PAY = r"^[0-9]{1,6}(\.[0-9]{1,4})?$"
+Pay = Annotated[str, Field(pattern=PAY, description="yuan, as text", examples=["6.50"])]
 Time = Annotated[
     str,
     Field(

@@ -4,6 +4,7 @@ In: plain values, from `danbao platforms add`, from a mapping file or from `ledg
 Out: a frozen registration whose unified social credit code (GB 32100) has the right check digit.
 """
 
+import re
 from datetime import date
 from typing import Annotated, Any
 
@@ -59,7 +60,13 @@ def _known_provinces(days: dict[str, date]) -> dict[str, date]:
     return days
 
 
-def _not_any(text: str) -> str:
+def known_platform_id(text: str) -> str:
+    """The text itself; ShapeError where no platform can be called that."""
+    if not re.fullmatch(PLATFORM_ID, text):
+        raise ShapeError(
+            f"{text!r} is not a platform id: 1 to 32 of a-z, 0-9, - and _",
+            f"{text!r} 不是平台标识：应为 1 至 32 个 a-z、0-9、- 或 _",
+        )
     if text == ANY:
         raise ShapeError(
             f"{ANY!r} stands for every platform in a rule; choose another id",
@@ -70,8 +77,8 @@ def _not_any(text: str) -> str:
 
 PlatformId = Annotated[
     str,
-    Field(pattern=PLATFORM_ID, json_schema_extra={"not": {"const": ANY}}),
-    AfterValidator(_not_any),
+    Field(json_schema_extra={"pattern": PLATFORM_ID, "not": {"const": ANY}}),
+    AfterValidator(known_platform_id),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX)]
 CreditCode = Annotated[

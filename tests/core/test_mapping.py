@@ -20,7 +20,7 @@ from schemas import orders
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / ".." / "shared" / "data"
-README = ROOT / "ledger" / "mappings" / "README.md"
+READMES = sorted((ROOT / "ledger" / "mappings").glob("README*.md"))
 
 SMALL = """\
 name: small
@@ -249,21 +249,28 @@ def test_a_time_in_another_format_is_refused(time_format, written):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("order_id: ", "order_ids: ", "small.yaml:1: order_id: Field required"),
-        ("about: ", "colour: blue\nabout: ", "small.yaml:2: colour: Extra inputs are not permitted"),
+        ("order_id: ", "order_ids: ", "small.yaml:6: order_ids: there is no such field; is order_id meant?"),
+        ("about: ", "colour: blue\nabout: ", "small.yaml:2: colour: there is no such field"),
         ("310100", "319900", "small.yaml:13: events.0.accepted_city: '319900' is not a city of GB/T 2260"),
         (
             "ride_hailing",
             "rides",
             "small.yaml:12: events.0.line: 'rides' is not a line of business; known: ride_hailing, ",
         ),
-        ("order.completed", "order.finished", "small.yaml:14: events.1: Input tag 'order.finished'"),
+        ("order.completed", "order.finished", "small.yaml:14: events.1: 'type' must be one of 'order.accepted', "),
         ('"{from}"', '"{from"', "small.yaml:10: events.0.time: '{from' has a brace without its partner"),
         ("time_format: iso", 'time_format: "%Y-%Q"', "small.yaml:3: time_format: '%Y-%Q' is no time pattern"),
         ("time_format: iso", "time_format: fast", "small.yaml:3: time_format: 'fast' is neither one of"),
-        ('zone: "+08:00"', "zone: Asia/Shanghai", "small.yaml:4: zone: String should match pattern"),
-        ("platform: small", 'platform: "{note}"', "small.yaml:1: '{note}' must be a constant, or one column"),
+        (
+            'zone: "+08:00"',
+            "zone: Asia/Shanghai",
+            "small.yaml:4: zone: 'Asia/Shanghai' is not an offset: write it",
+        ),
+        ("platform: small", 'platform: "{note}"', "small.yaml:5: platform: '{note}' must be a constant, or one column"),
         ("platform: small", "platform: Small", "small.yaml:5: platform: 'Small' is not a platform id"),
+        ('"{from}"', "{from}", 'small.yaml:10: events.0.time: a text that begins with a brace needs quotes: "{from}"'),
+        ("name: small\n", "", "small.yaml:1: name: is missing"),
+        ("310100", "310115", "small.yaml:13: events.0.accepted_city: '310115' is not the code of a city; give the"),
         ("about: ", "name: again\nabout: ", "small.yaml:2: name stands twice"),
         ("about: An", "about: [An", "small.yaml:3: not YAML:"),
         ("about: ", "about: &a x\nempty: [*a]\nabout: ", "small.yaml:3: *a: write it out"),
@@ -271,6 +278,21 @@ def test_a_time_in_another_format_is_refused(time_format, written):
 )
 def test_a_fault_in_a_mapping_names_file_line_and_reason(old, new, said):
     assert fault((old, new)).startswith(said)
+
+
+def test_a_code_that_is_none_is_named_on_its_own_line_of_the_translation():
+    translated = "translate:\n  note:\n    ok: '310100'\n    Pudong: '310115'\ntime_format"
+    said = fault(("time_format", translated), ("accepted_city: 310100", 'accepted_city: "{note}"'))
+    assert said.startswith("small.yaml:6: translate.note.Pudong: '310115' is not the code of a city")
+    assert "310100" in said
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just words\n"])
+def test_a_file_that_is_no_list_of_names_and_values_is_told_what_it_must_be(text: str):
+    with pytest.raises(BadQuestion) as refused:
+        parse(text.encode(), "small.yaml")
+    assert speaks_both(refused.value.what)
+    assert refused.value.what.en == "small.yaml:1: must be names and values, each written as name: value"
 
 
 def test_a_mapping_whose_platforms_do_not_fit_its_rows_is_refused():
@@ -326,8 +348,32 @@ def test_a_file_without_any_acceptance_has_no_first_day():
     assert first_day(small(), HEADER, rows) == date(2026, 10, 2)
 
 
-def test_the_worked_example_of_the_readme_runs_as_it_says():
-    text = README.read_text("utf-8")
+def test_pay_that_is_no_amount_is_refused_with_its_column():
+    of = reader(("    line", '    pay: "{note}"\n    line'))
+    assert of.events(b"17,W1,2026-10-03 12:05,,6.50")[0]["data"]["pay"] == "6.50"
+    for written in (b"6,50", b"free", b"-1", b"6.50001"):
+        place, detail = unmapped(of, b'17,W1,2026-10-03 12:05,,"' + written + b'"')
+        assert (place, detail) == ("column note", f"{written.decode()!r} is not yuan, such as 6.50")
+
+
+def test_what_to_do_about_a_mapping_leads_to_a_text_that_is_there_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadQuestion) as refused:
+        small(("about: ", "colour: blue\nabout: "))
+    for told in refused.value.fix:
+        [path] = re.findall(r"/\S+/README\S*\.md", told)
+        assert "time_format" in Path(path).read_text("utf-8")
+
+
+def test_the_readme_is_there_in_both_languages():
+    assert [path.name for path in READMES] == ["README.md", "README.zh.md"]
+    headings = [re.findall(r"^#+", path.read_text("utf-8"), re.MULTILINE) for path in READMES]
+    assert headings[0] == headings[1]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_worked_example_of_the_readme_runs_as_it_says(readme: Path):
+    text = readme.read_text("utf-8")
     blocks = dict(re.findall(r"^```(csv|yaml|json)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
     mapping = parse(blocks["yaml"].encode(), "mymap.yaml")
     header, *rows = blocks["csv"].encode().splitlines()
