@@ -5,24 +5,21 @@ already booked, whatever it is called; a file that a crash cut off goes on where
 The inbox is the door where there is no Kafka.
 """
 
-import gzip
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import zstandard
 from sqlalchemy import Engine, Row, select
 
+from consumers.lines import READ_BYTES, plain_suffix, read_lines, refuse_other_formats, refuse_other_lines
 from consumers.loop import BATCH_BYTES_MAX, EVENTS_PER_BATCH, HANDED_IN, Door
 from ledger import mapping as mappings
-from ledger.calendar import to_us
+from ledger.calendar import SCHEME_BEGAN, to_us
 from ledger.errors import BadQuestion
 from ledger.evidence import Record
 from ledger.mapping import CsvReader, Mapping
@@ -30,12 +27,8 @@ from ledger.store import reference
 from ledger.store.tables import inbox
 from schemas.both import Both
 
-READ_BYTES = 1024 * 1024
-ZSTD_BYTES = 4 * 1024  # of compressed bytes at a time: they may unpack to thirty thousand times as many
 INBOX_ROWS = 32  # of at most 8 MiB each
-LINE_BYTES_MAX = 64 * 1024 * 1024
 SUFFIXES = (".ndjson", ".jsonl", ".json", ".csv")
-_BOM = b"\xef\xbb\xbf"  # what spreadsheets put before the first line; no part of it
 
 
 @dataclass(slots=True)
@@ -71,8 +64,8 @@ def open_file(
     arrived: datetime,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> FileSource:
-    """A file, identified by its content. BadQuestion where a CSV has no mapping or a mapping no CSV."""
-    if _plain_suffix(path) == ".csv" and mapping is None:
+    """A file, identified by its content. BadQuestion where its records could not be read, all of them."""
+    if plain_suffix(path) == ".csv" and mapping is None:
         raise BadQuestion(
             Both(
                 f"{path.name} is a CSV file, so a mapping must say what its columns mean.",
@@ -83,6 +76,17 @@ def open_file(
                 f"请用 --map 指定内置映射（{'、'.join(mappings.bundled())}）或自备的 YAML 文件。",
             ),
         )
+    refuse_other_formats(path)
+    if mapping is None:
+        if first_day:
+            raise BadQuestion(
+                Both(
+                    f"{path.name} is read without a mapping, so its days cannot be moved.",
+                    f"{path.name} 未经映射读取，不能移动日期。",
+                ),
+                Both("Leave --first-day out; it is for CSV files.", "请去掉 --first-day；它只用于 CSV 文件。"),
+            )
+        refuse_other_lines(path)
     content = _digest(path)
     if mapping is None:
         return FileSource(path, f"file:{content[:32]}", to_us(arrived), None, 0, HANDED_IN, on_bytes)
@@ -90,6 +94,7 @@ def open_file(
     shift = _shift(path, mapping, header, first_day)
     identity = sha256(b"\n".join((content.encode(), mapping.hash, str(shift).encode()))).hexdigest()
     reader = CsvReader(mapping, header, shift)
+    _refuse_before_scheme(path, reader)
     return FileSource(path, f"file:{identity[:32]}", to_us(arrived), header, shift, Door(reader.events), on_bytes)
 
 
@@ -121,8 +126,33 @@ def _shift(path: Path, mapping: Mapping, header: bytes, first_day: date | None) 
     return (first_day - mappings.first_day(mapping, header, lines)).days
 
 
+def _refuse_before_scheme(path: Path, reader: CsvReader) -> None:
+    """A file of nothing but orders from before the scheme. In other files the first row or so settles it."""
+    lines = read_lines(path)
+    next(lines, None)
+    if first := mappings.first_day_of_all_before(reader, lines, SCHEME_BEGAN):
+        raise BadQuestion(
+            Both(
+                f"All orders of {path.name} are from before the scheme began on {SCHEME_BEGAN}: the first on {first}.",
+                f"{path.name} 中的订单全部早于制度施行日 {SCHEME_BEGAN}；最早的在 {first}。",
+            ),
+            Both(
+                "For an example, move the file: --first-day 2026-02-01 makes that its first day.",
+                "如用作示例，可移动该文件：--first-day 2026-02-01 使该日成为首日。",
+            ),
+        )
+
+
 def files(path: Path) -> list[Path]:
     """The file itself, or the files of a directory that can hold records, by name."""
+    if str(path) == "-" or (path.exists() and not (path.is_file() or path.is_dir())):
+        raise BadQuestion(
+            Both(f"{path} is no file: it can be read only once.", f"{path} 不是文件，只能读取一次。"),
+            Both(
+                "A file is known by its content, which is read before it is booked. Write it to a file first.",
+                "文件以内容为标识，入账前须先通读。请先写入文件。",
+            ),
+        )
     if not path.exists():
         raise BadQuestion(
             Both(f"{path} does not exist.", f"{path} 不存在。"),
@@ -130,7 +160,7 @@ def files(path: Path) -> list[Path]:
         )
     if path.is_file():
         return [path]
-    found = sorted(child for child in path.iterdir() if child.is_file() and _plain_suffix(child) in SUFFIXES)
+    found = sorted(child for child in path.iterdir() if child.is_file() and plain_suffix(child) in SUFFIXES)
     if not found:
         raise BadQuestion(
             Both(f"{path} holds no file of records.", f"{path} 中没有记录文件。"),
@@ -142,76 +172,12 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def _plain_suffix(path: Path) -> str:
-    """The suffix under .gz and .zst."""
-    return (path.with_suffix("") if path.suffix in (".gz", ".zst") else path).suffix
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         digest = sha256()
         for block in iter(partial(file.read, READ_BYTES), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def read_lines(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
-    """The lines of a file without their ends, blank ones left out; `on_bytes` hears of stored bytes read."""
-    with path.open("rb") as stored:
-        told = 0
-        blocks = _blocks(path, stored)
-        try:
-            rest = next(blocks, b"").removeprefix(_BOM)
-            for block in chain(blocks, (b"",)):
-                lines = (rest + block).split(b"\n")
-                rest = lines.pop()
-                if len(rest) > LINE_BYTES_MAX:
-                    raise BadQuestion(
-                        Both(
-                            f"{path.name} has a line of more than {LINE_BYTES_MAX} bytes.",
-                            f"{path.name} 有一行超过 {LINE_BYTES_MAX} 字节。",
-                        ),
-                        Both(
-                            "Records are one to a line; check that this is a file of records.",
-                            "每行一条记录；请确认这是记录文件。",
-                        ),
-                    )
-                for line in lines:
-                    if bare := line.rstrip(b"\r"):
-                        yield bare
-                on_bytes(stored.tell() - told)
-                told = stored.tell()
-        except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
-            raise BadQuestion(
-                Both(f"{path.name} does not unpack: {error}", f"{path.name} 无法解压：{error}"),
-                Both(
-                    "It was cut off or is of another format; what came before is booked, the rest is not.",
-                    "文件不完整或格式不符；此前的部分已入账，其余没有入账。",
-                ),
-            ) from None
-        if bare := rest.rstrip(b"\r"):
-            yield bare
-
-
-def _blocks(path: Path, stored: BinaryIO) -> Iterator[bytes]:
-    if path.suffix == ".zst":
-        return _zstd_blocks(stored)
-    plain = io.BufferedReader(gzip.GzipFile(fileobj=stored)) if path.suffix == ".gz" else stored
-    return iter(partial(plain.read, READ_BYTES), b"")
-
-
-def _zstd_blocks(stored: BinaryIO) -> Iterator[bytes]:
-    """Frame by frame: the library's own reader takes a file that was cut off for one that ends there."""
-    frame = None
-    for piece in iter(partial(stored.read, ZSTD_BYTES), b""):
-        packed = piece
-        while packed:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(packed)
-            packed = frame.unused_data if frame.eof else b""
-            frame = None if frame.eof else frame
-    if frame:
-        raise zstandard.ZstdError("the compressed file ended within a frame")
 
 
 @dataclass(slots=True)

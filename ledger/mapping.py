@@ -363,6 +363,17 @@ def first_day(mapping: Mapping, header: bytes, rows: Iterable[bytes]) -> date:
     return date.fromisoformat(earliest)
 
 
+def first_day_of_all_before(reader: CsvReader, rows: Iterable[bytes], day: date) -> date | None:
+    """The earliest local day of acceptance where all are before a day; None where one is not, or none can be read."""
+    earliest = bound = day.isoformat()
+    for raw in rows:
+        for event in _readable(reader, raw):
+            if event["time"][:10] >= bound:
+                return None
+            earliest = min(earliest, event["time"][:10])
+    return None if earliest == bound else date.fromisoformat(earliest)
+
+
 def _readable(reader: CsvReader, raw: bytes) -> list[Event]:
     try:
         return [event for event in reader.events(raw) if event["type"] == "order.accepted"]

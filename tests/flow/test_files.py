@@ -37,6 +37,7 @@ from support import (
 )
 
 from consumers import loop, sources
+from consumers.lines import Broken
 from consumers.loop import EVENTS_PER_BATCH, Booker, Switch, Totals
 from ledger import mapping as mappings
 from ledger.errors import BadQuestion, Fenced
@@ -173,8 +174,9 @@ def test_a_compressed_file_whose_end_is_missing_is_an_error_and_the_whole_one_is
     whole = pack(ndjson(tmp_path / "whole.ndjson", *a_day(20)), suffix)
     half = tmp_path / f"half.ndjson{suffix}"
     half.write_bytes(whole.read_bytes()[:-20])
-    with pytest.raises(BadQuestion, match=r"half\.ndjson.* does not unpack"):
+    with pytest.raises(Broken, match=r"half\.ndjson.* does not unpack") as broken:
         ingest(engine, half)
+    assert broken.value.exit_code == 1
     assert answers(ingest(engine, whole))["rejected"] == 2
     assert premiums(ledger_url) == {("eleme", "31", "2026-10"): 20 * 700}
 
@@ -439,11 +441,21 @@ def test_a_file_of_real_orders_gives_what_counting_by_hand_gives(
     assert value(ledger_url, "select count(*) from batch") == before
 
 
-def test_real_orders_before_the_scheme_are_rejected_with_that_reason(engine: Engine, ledger_url: str) -> None:
-    totals = ingest(engine, real_file("eleme_dalian_orders.csv.gz"), mapping=mappings.load("eleme"))
-    assert totals.orders == 0
-    assert totals.reasons == {Reason.BEFORE_SCHEME: totals.events}
-    assert premiums(ledger_url) == {}
+def test_real_orders_before_the_scheme_are_refused_before_anything_is_booked(engine: Engine, ledger_url: str) -> None:
+    with pytest.raises(BadQuestion, match="from before the scheme began on 2022-07-01: the first on 2020-02-01") as no:
+        ingest(engine, real_file("eleme_dalian_orders.csv.gz"), mapping=mappings.load("eleme"))
+    assert "--first-day" in no.value.fix.en
+    assert value(ledger_url, "select count(*) from batch") == 0
+
+
+def test_a_file_with_one_order_of_the_scheme_is_booked_and_the_older_ones_are_rejected(
+    engine: Engine, ledger_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(EXPORT.replace("1,W1,Shanghai,2026", "1,W1,Shanghai,2020"))
+    totals = ingest(engine, path, mapping=mappings.parse(MAPPING.encode(), "ours.yaml"))
+    assert totals.orders == 1
+    assert totals.reasons[Reason.BEFORE_SCHEME] == 2
 
 
 # ---- the inbox
