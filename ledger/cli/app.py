@@ -64,17 +64,28 @@ for _name, _group in (
 
 
 def main() -> None:
-    """Entry point of the distribution."""
-    for end in (signal.SIGTERM, signal.SIGHUP):  # leave as on Ctrl-C: a batch rolled back, the server stopped
-        signal.signal(end, lambda number, _: sys.exit(128 + number))
+    """The command line: what it asks for, or what was wrong with it."""
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, common.stop)
+    as_json = "--json" in sys.argv
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
         if not error.format_message():  # the help that was asked for by naming no command
             sys.exit(error.exit_code)
         mistake = usage.mistake(error)
-        common.tell(mistake, "--json" in sys.argv)
+        common.tell(mistake, as_json)
         code = mistake.exit_code
+    except BaseException as error:  # before or after a command: each tells its own
+        known = common.told_as(error)
+        if known is None:
+            raise
+        common.tell(known, as_json)
+        code = known.exit_code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        common.close_stdout()
     sys.exit(code)
 
 

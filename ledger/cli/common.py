@@ -5,11 +5,13 @@ this package and `consumers/` are the only places that may read it, or the clock
 1 no or failed, 2 the question was bad, 3 doubtful.
 """
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from functools import wraps
 from inspect import cleandoc
 from pathlib import Path
@@ -19,7 +21,9 @@ import orjson
 import platformdirs
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from ledger.calendar import SHANGHAI
 from ledger.errors import BadQuestion, DanbaoError
 from schemas.both import Both
 
@@ -32,8 +36,37 @@ R = TypeVar("R")
 
 PIPE_COLUMNS = 160  # into a pipe or a file, tables are not cut to a terminal's width
 
+
+class _Out(Console):
+    """Stdout. Where the reader has had enough, as `head` has, the rest goes nowhere and the exit code stays ours."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich does when nobody reads on."""
+        close_stdout()
+
+
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_COLUMNS)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+out = _Out(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+_signals: list[int] = []  # that ask this process to end
+_REFUSALS = {
+    errno.ENOENT: "不存在",
+    errno.ENOTDIR: "其中有一段不是目录",
+    errno.EISDIR: "是目录",
+    errno.EACCES: "没有权限",
+    errno.EPERM: "没有权限",
+    errno.EROFS: "是只读的",
+}
+
+
+class Stopped(DanbaoError):
+    """A signal ended the command on its way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            Both("Stopped.", "已停止。"),
+            Both("What is committed stays; run it again to go on.", "已提交的保留不变；重新执行即可继续。"),
+        )
+        self.exit_code = 128 + number
 
 
 def chinese() -> bool:
@@ -58,6 +91,12 @@ AsJson = Annotated[
 ]
 
 
+Since = Annotated[
+    str | None,
+    typer.Option(help=say("Only what was recorded since this day.", "仅自该日起入账的。"), metavar="2026-11-01"),
+]
+
+
 def home() -> Path:
     """The state directory: `DANBAO_HOME`, else per user; as root where the server's own user can go."""
     if named := os.environ.get("DANBAO_HOME"):
@@ -74,7 +113,27 @@ def now() -> datetime:
 
 def print_json(value: dict[str, Any]) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str).decode())
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str).decode()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        close_stdout()
+
+
+def close_stdout() -> None:
+    """Let what is still written to stdout go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def stop(number: int, _: object) -> None:
+    """What a signal does: the command ends, a batch rolled back, the server stopped."""
+    _signals.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt  # which the database driver knows
+    sys.exit(128 + number)
 
 
 def tell(error: DanbaoError, as_json: bool = False) -> None:
@@ -82,14 +141,12 @@ def tell(error: DanbaoError, as_json: bool = False) -> None:
     what, fix = say(*error.what), say(*error.fix)
     if as_json:
         print_json({"error": what, "fix": fix})
-    err.print(f"[bold red]{say('error: ', '错误：')}[/]", end="")
-    err.print(what, markup=False)
-    err.print(f"[bold]{say('what to do: ', '怎么办：')}[/]", end="")
-    err.print(fix, markup=False)
+    err.print(Text(say("error: ", "错误："), style="bold red") + Text(what, style="not bold default"))
+    err.print(Text(say("what to do: ", "怎么办："), style="bold") + Text(fix, style="not bold"))
 
 
 def command(mandarin: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Turn a DanbaoError into its message and exit code. `mandarin` is what --help says in Chinese.
+    """Turn an error with a fix into its message and exit code. `mandarin` is what --help says in Chinese.
 
     The function's docstring is what it says in English; the last paragraph, the example, serves both.
     """
@@ -99,15 +156,40 @@ def command(mandarin: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return function(*args, **kwargs)
-            except DanbaoError as error:
-                tell(error, bool(kwargs.get("as_json")))
-                raise typer.Exit(error.exit_code) from None
+            except BaseException as error:
+                known = told_as(error)
+                if known is None:
+                    raise
+                tell(known, bool(kwargs.get("as_json")))
+                raise typer.Exit(known.exit_code) from None
 
         english, _, example = cleandoc(function.__doc__ or "").rpartition("\n\nExample: ")
         wrapped.__doc__ = say(f"{english}\n\nExample: {example}", f"{mandarin}\n\n示例：{example}")
         return wrapped
 
     return decorate
+
+
+def told_as(error: BaseException) -> DanbaoError | None:
+    """What an exception is told as; None where it is an error of ours, to be seen whole.
+
+    A library may turn a signal into an error of its own, so the signal is asked first.
+    """
+    if _signals and not isinstance(error, typer.Exit):
+        return Stopped(_signals[0])
+    if isinstance(error, OSError) and error.filename is not None:
+        return _unreachable(error)
+    return error if isinstance(error, DanbaoError) else None
+
+
+def _unreachable(error: OSError) -> DanbaoError:
+    """A file that cannot be read or written: a bad question where its name is at fault."""
+    path = os.fsdecode(error.filename)
+    kind = BadQuestion if error.errno in _REFUSALS else DanbaoError
+    return kind(
+        Both(f"{path}: {error.strerror}", f"{path}：{_REFUSALS.get(error.errno or 0, error.strerror)}"),
+        Both("Check the path, and who may read and write there.", "请检查路径以及读写权限。"),
+    )
 
 
 @contextmanager
@@ -177,6 +259,13 @@ def parse_day(text: str) -> date:
             Both(f"{text!r} is not a date.", f"{text!r} 不是日期。"),
             Both("Write it like 2026-10-15.", "请写成 2026-10-15。"),
         ) from None
+
+
+def parse_since(text: str | None) -> datetime | None:
+    """The beginning of a day in Asia/Shanghai, from --since; None where it is not given."""
+    if text is None:
+        return None
+    return datetime.combine(parse_day(text), time(), SHANGHAI)
 
 
 def parse_month(text: str) -> date:

