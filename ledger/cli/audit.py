@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ledger.calendar import SHANGHAI
-from ledger.cli import common, usage
+from ledger.cli import common, rejectview, usage
 from ledger.cli.common import say
 from ledger.cli.eventview import reason_text
 from ledger.replay.findings import CODE_NAMES
@@ -28,7 +28,6 @@ app = typer.Typer(
 )
 
 ROWS_SHOWN = 20
-RAW_CHARS_SHOWN = 120
 
 _CODES = {
     "province_not_registered": ("orders in a province where the platform had not registered", "接单地未登记该平台"),
@@ -151,37 +150,29 @@ def _plain(one: "Business") -> dict[str, Any]:
 
 
 @app.command(cls=usage.Command)
-@common.command("列出拒收记录：原因、位置和处理办法。")
+@common.command("列出拒收记录，后入账的在前：原因、文件和行、处理办法。")
 def rejected(
     reason: Annotated[Reason | None, typer.Option(help=say("Only this reason.", "仅此原因。"))] = None,
+    platform: Annotated[
+        str | None, typer.Option(help=say("Only of this platform, as far as known.", "仅此平台（已知来源时）。"))
+    ] = None,
+    since: common.Since = None,
     limit: Annotated[int, typer.Option(help=say("At most so many.", "最多显示条数。"), min=1, max=10_000)] = ROWS_SHOWN,
     as_json: common.AsJson = False,
 ) -> None:
-    """List rejected records: the reason, the place, what to do.
+    """List rejected records, the latest first: the reason, the file and line, what to do.
 
-    Example: danbao audit rejected --reason unknown_platform
+    Example: danbao audit rejected --reason unknown_platform --since 2026-11-01
     """
-    from ledger.store import connect
+    from ledger.store import connect, registry
     from ledger.store.findings import rejected as rows_of
 
+    recorded_since = common.parse_since(since)
     with common.database(connect.AUDIT) as engine, engine.connect() as connection:
-        rows = rows_of(connection, reason, limit)
-    for row in rows:
-        row["raw"] = _readable(bytes(row["raw"]))
+        platform_id = registry.find(connection, platform).platform_id if platform else None
+        rows = rows_of(connection, reason, platform_id, recorded_since, limit)
+    shown = [rejectview.plain(row) for row in rows]
     if as_json:
-        common.print_json({"rejected": rows})
-        return
-    for row in rows:
-        item = "" if row["item"] < 0 else say(f", item {row['item']}", f"，第 {row['item']} 项")
-        place = f"{row['topic']}\\[{row['partition']}] {row['record_offset']}{item}"
-        common.out.print(f"[bold]{reason_text(row['reason'])}[/]  {place}")
-        common.out.print(f"  {row['place']}: {row['detail']}", markup=False)
-        common.out.print(f"  {row['raw'][:RAW_CHARS_SHOWN]}", markup=False, style="dim")
-    if not rows:
-        common.out.print(say("No rejected records.", "没有拒收记录。"))
-
-
-def _readable(raw: bytes) -> str:
-    """Bytes of a stranger as text that is safe in a terminal."""
-    decoded = raw.decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded)
+        common.print_json({"rejected": shown})
+    else:
+        rejectview.show(shown)

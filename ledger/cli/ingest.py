@@ -1,21 +1,22 @@
 """danbao ingest: book a file, a directory of files, or what waits in the inbox."""
 
-from collections.abc import Callable
+from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import orjson
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from ledger.cli import common
+from ledger.cli import common, records, rejectview, trial
 from ledger.cli.common import say
 from ledger.cli.eventview import reason_text
-from ledger.errors import BadQuestion
+from ledger.errors import BadQuestion, DanbaoError
 from ledger.money import yuan
 from schemas.both import Both
 from schemas.codes import Answer
@@ -24,19 +25,31 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from consumers.loop import Booker, Outcome, Source, Totals
-    from ledger.mapping import Mapping
+    from ledger.cli.records import Wanted
+
+
+class BookedFile(NamedTuple):
+    """What came of one file. `before`: how many of its records had been booked before this run."""
+
+    name: str
+    topic: str
+    totals: "Totals"
+    before: int
 
 
 @dataclass(slots=True)
-class Wanted:
-    """What to ingest, and how to read it."""
+class Booked:
+    """What came of a run: all together, by file, the first rejected rows, and orders of sealed months by month."""
 
-    paths: list[Path]
-    mapping: "Mapping | None"
-    first_day: date | None
-    answers: BinaryIO | None = None
-    inbox: bool = False
-    again: bool = False
+    totals: "Totals"
+    files: list[BookedFile] = field(default_factory=list)
+    rejected: rejectview.First = field(default_factory=rejectview.First)
+    late: Counter[tuple[date, date]] = field(default_factory=Counter)
+
+    @property
+    def nothing_but_rejections(self) -> bool:
+        """Whether there was something, and all of it was rejected."""
+        return 0 < self.totals.events == self.totals.answers[Answer.REJECTED]
 
 
 _Path = Annotated[
@@ -78,9 +91,19 @@ _Again = Annotated[
         ),
     ),
 ]
+_DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help=say(
+            "Read, validate and rate, show the first events and rejected rows; write nothing.",
+            "只读取、校验、计费，显示最前面的事件和拒收的行；不写入。",
+        ),
+    ),
+]
 
 
-@common.command("入账订单事件：每单只计费一次，每条记录或入账，或拒收并附原因。")
+@common.command("入账订单事件：每单只计费一次，每条记录或入账，或拒收并附原因。\n\n退出码 1：全部被拒收，或中途停止。")
 def ingest(
     path: _Path = None,
     map_name: _Map = None,
@@ -88,90 +111,171 @@ def ingest(
     inbox: _Inbox = False,
     answers: _Answers = None,
     again: _Again = False,
+    dry_run: _DryRun = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Book order events: each order charged once, every record booked or rejected with a reason.
+
+    Exit code 1: all of it was rejected, or it stopped on the way.
 
     Example: danbao ingest orders.csv.gz --map eleme --first-day 2026-02-01
     """
     from ledger.store.connect import INGEST
 
+    _refuse_strange_options(path, inbox, {"--map": map_name, "--first-day": first_day, "--again": again})
+    what = records.wanted(path, map_name, first_day) if path else records.Wanted([], None, None, inbox=True)
+    if dry_run:
+        _refuse_with_dry_run({"--answers": answers, "--again": again})
+        trial.run(what, as_json)
+        return
+    what.again = again
+    with ExitStack() as stack:
+        if answers:
+            what.answers = stack.enter_context(_answers_file(answers, what.paths))
+        engine = stack.enter_context(common.database(INGEST))
+        started = perf_counter()
+        booked = book(engine, what)
+    result = summary(booked, perf_counter() - started)
+    if as_json:
+        common.print_json(result)
+    else:
+        show(result)
+    if booked.nothing_but_rejections:
+        raise typer.Exit(1)
+
+
+def _refuse_strange_options(path: Path | None, inbox: bool, of_a_file: dict[str, Any]) -> None:
     if (path is None) == (not inbox):
         raise BadQuestion(
             Both("There is nothing to book, or two things at once.", "未指定要入账的内容，或同时指定了两项。"),
             Both("Name a file or a directory, or give --inbox.", "请给出文件或目录，或使用 --inbox。"),
         )
-    what = wanted(path, map_name, first_day) if path else Wanted([], None, None, inbox=True)
-    what.again = again
-    with ExitStack() as stack:
-        if answers:
-            what.answers = stack.enter_context(answers.open("wb"))
-        engine = stack.enter_context(common.database(INGEST))
-        started = perf_counter()
-        totals = book(engine, what)
-    result = summary(totals, perf_counter() - started)
-    if as_json:
-        common.print_json(result)
-    else:
-        show(result)
+    names = [name for name, value in of_a_file.items() if value]
+    if inbox and names:
+        raise BadQuestion(
+            Both(
+                f"{', '.join(names)} is for files, not for --inbox.", f"{'、'.join(names)} 用于文件，不用于 --inbox。"
+            ),
+            Both("Leave it out, or name a file.", "请去掉该选项，或给出文件。"),
+        )
 
 
-def wanted(path: Path, map_name: str | None, first_day: str | None) -> Wanted:
-    """The files of a path, and how to read them; BadQuestion where that cannot be."""
-    from consumers.sources import files
-    from ledger import mapping as mappings
+def _refuse_with_dry_run(given: dict[str, Any]) -> None:
+    if names := [name for name, value in given.items() if value]:
+        raise BadQuestion(
+            Both(f"{', '.join(names)} has no meaning with --dry-run.", f"{'、'.join(names)} 不能与 --dry-run 同用。"),
+            Both("A dry run books nothing, so nothing is answered.", "试运行不入账，因此没有答复。"),
+        )
 
-    mapping = mappings.load(map_name) if map_name else None
-    return Wanted(files(path), mapping, common.parse_day(first_day) if first_day else None)
+
+def _answers_file(answers: Path, paths: list[Path]) -> BinaryIO:
+    if any(answers.exists() and answers.samefile(path) for path in paths):
+        raise BadQuestion(
+            Both(f"{answers} is what is to be booked.", f"{answers} 正是要入账的文件。"),
+            Both("Give --answers another file.", "请为 --answers 另指定文件。"),
+        )
+    return answers.open("wb")
 
 
-def book(engine: "Engine", wanted: Wanted) -> "Totals":
-    """Book everything that is wanted, with a progress bar on a terminal."""
+def book(engine: "Engine", wanted: "Wanted") -> Booked:
+    """Book everything that is wanted, with a progress bar on a terminal. An error on the way says what is booked."""
     from consumers import loop, sources
     from ledger import rulebook
 
-    totals = loop.Totals()
-    booker = loop.Booker(engine, rulebook.load(), loop.switch_from_environment())
-    with common.progress(sum(path.stat().st_size for path in wanted.paths)) as advance:
-        for path in wanted.paths:
-            source = sources.open_file(path, wanted.mapping, wanted.first_day, common.now(), advance)
-            if wanted.again:
-                sources.deliver_again(engine, source)
-            sources.keep(engine, source, wanted.mapping)
-            _run(booker, source, totals, wanted.answers)
-        if wanted.inbox:
-            _run(booker, sources.InboxSource(engine), totals, wanted.answers)
-    return totals
+    booked = Booked(loop.Totals())
+    with common.progress(wanted.size) as advance:
+        try:
+            files = records.opened(wanted, advance)
+            booker = loop.Booker(engine, rulebook.load(), loop.switch_from_environment())
+            for source in files:
+                if wanted.again:
+                    sources.deliver_again(engine, source)
+                sources.keep(engine, source, wanted.mapping)
+                _run(engine, booker, source, booked, wanted.answers, source.path.name, source.header is not None)
+            if wanted.inbox:
+                _run(engine, booker, sources.InboxSource(engine), booked, wanted.answers)
+        except DanbaoError as error:
+            error.fix = _so_far(error.fix, booked.totals)
+            raise
+    return booked
 
 
-def _run(booker: "Booker", source: "Source", totals: "Totals", answers: BinaryIO | None) -> None:
+def _so_far(fix: Both, totals: "Totals") -> Both:
+    """What to do, and what a run that stopped on the way has booked."""
+    if not totals.records:
+        return Both(f"{fix.en} Nothing was booked.", f"{fix.zh}没有入账任何内容。")
+    return Both(
+        f"{fix.en} Booked before that, and there to stay: {totals.records:,} records, {totals.orders:,} new orders.",
+        f"{fix.zh}此前已入账并保留：{totals.records:,} 条记录，{totals.orders:,} 笔新订单。",
+    )
+
+
+def _run(
+    engine: "Engine",
+    booker: "Booker",
+    source: "Source",
+    booked: Booked,
+    answers: BinaryIO | None,
+    file: str | None = None,
+    header: bool = False,
+) -> None:
     from consumers import loop
 
-    listener: Callable[[Outcome], Any] = _writer(answers, source.topic) if answers else lambda _: None
-    loop.run(booker, source, totals, listener)
+    before = booker.head(source.topic, source.partition).next_offset
+    totals = loop.Totals()
+    if file is not None:
+        booked.files.append(BookedFile(file, source.topic, totals, before))
+
+    def listen(outcome: "Outcome") -> None:
+        booked.totals.add(outcome)
+        for rejection in outcome.intake.rejections:
+            booked.rejected.take(rejection, source.topic, source.partition, file, header)
+        if answers:
+            _write(answers, source.topic, outcome)
+
+    loop.run(booker, source, totals, listen)
+    booked.late.update(_late(engine, source.topic, before))
+    if file is not None and not totals.records:
+        common.notice(Both(f"{file} has no rows under its header.", f"{file} 表头之下没有数据行。"))
 
 
-def _writer(file: BinaryIO, topic: str) -> "Callable[[Outcome], None]":
-    def write(outcome: "Outcome") -> None:
-        for offset, item, answer, reason in outcome.each():
-            line = {"topic": topic, "offset": offset, "item": item, "answer": answer, "reason": reason}
-            file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-
-    return write
+def _write(file: BinaryIO, topic: str, outcome: "Outcome") -> None:
+    for offset, item, answer, reason in outcome.each():
+        line = {"topic": topic, "offset": offset, "item": item, "answer": answer, "reason": reason}
+        file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def summary(totals: "Totals", seconds: float) -> dict[str, Any]:
+def _late(engine: "Engine", topic: str, first_offset: int) -> dict[tuple[date, date], int]:
+    """Orders booked in a later month than they happened in: (month of origin, month booked) → orders."""
+    from ledger.store.queries import sql
+
+    with engine.connect() as connection:
+        rows = connection.execute(sql("booked_late"), {"topic": topic, "first_offset": first_offset})
+        return {(row.origin_month, row.month): int(row.order_count) for row in rows}
+
+
+def summary(booked: Booked, seconds: float) -> dict[str, Any]:
     """The counts that a machine reads; premium in yuan as text."""
+    totals = booked.totals
     return {
-        "records": totals.records,
-        "events": totals.events,
-        "orders": totals.orders,
-        **{str(answer): totals.answers[answer] for answer in Answer},
+        **counts(totals),
         "premium": yuan(totals.premium),
         "reasons": {str(reason): count for reason, count in sorted(totals.reasons.items())},
+        "first_rejected": booked.rejected.rows,
+        "files": [{"file": one.name, "booked_before": one.before > 0, **counts(one.totals)} for one in booked.files],
+        "late": [
+            {"origin_month": f"{origin:%Y-%m}", "month": f"{month:%Y-%m}", "order_count": count}
+            for (origin, month), count in sorted(booked.late.items())
+        ],
         "seconds": round(seconds, 3),
         "events_per_second": round(totals.events / seconds) if seconds else 0,
     }
+
+
+def counts(totals: "Totals") -> dict[str, int]:
+    """How many records and events, what was answered, and how many orders are new."""
+    answers = {str(answer): totals.answers[answer] for answer in Answer}
+    return {"records": totals.records, "events": totals.events, "order_count": totals.orders, **answers}
 
 
 _WORDS = {
@@ -181,13 +285,23 @@ _WORDS = {
     "duplicate": ("  duplicate: already booked", "  重复：早已入账"),
     "conflict": ("  conflict: contradicts what stands", "  冲突：与已有记录不符"),
     "rejected": ("  rejected, with a reason", "  拒收（附原因）"),
-    "orders": ("orders newly insured", "新参保订单"),
+    "order_count": ("orders newly insured", "新参保订单"),
     "premium": ("premium charged, yuan", "计收保障费（元）"),
+}
+_FILE_WORDS = {
+    "records": ("records", "记录"),
+    "new": ("new", "新增"),
+    "duplicate": ("duplicate", "重复"),
+    "conflict": ("conflict", "冲突"),
+    "rejected": ("rejected", "拒收"),
+    "order_count": ("orders", "订单"),
 }
 
 
 def show(result: dict[str, Any]) -> None:
-    """The counts for a person."""
+    """The counts for a person, by file where there are several, and what to do about what was rejected."""
+    if len(result["files"]) > 1:
+        _show_files(result["files"])
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -197,13 +311,44 @@ def show(result: dict[str, Any]) -> None:
     for reason, count in result["reasons"].items():
         table.add_row(f"    {reason_text(reason)}", f"{count:,}")
     common.out.print(table)
-    if result["rejected"]:
-        hints = [say("See them with: danbao audit rejected", "查看拒收记录：danbao audit rejected")]
-        if "unknown_platform" in result["reasons"]:
-            hints.append(
-                say(
-                    "Once a platform is registered (danbao platforms add), give the file --again.",
-                    "平台登记（danbao platforms add）之后，加 --again 重新报送该文件。",
-                )
+    for late in result["late"]:
+        origin, month, count = late["origin_month"], late["month"], f"{late['order_count']:,}"
+        common.out.print(
+            say(
+                f"{count} orders of {origin}, sealed, were booked in {month} as adjustments.",
+                f"{origin} 已封存，其中 {count} 单作为调整记入 {month}。",
             )
-        common.out.print("\n".join(hints), style="dim")
+        )
+    if result["rejected"]:
+        rejectview.show_first(result["first_rejected"])
+        common.out.print("\n".join(_hints(result)), style="dim")
+
+
+def _show_files(files: list[dict[str, Any]]) -> None:
+    table = Table(box=None)
+    table.add_column(say("file", "文件"), overflow="fold")
+    for words in _FILE_WORDS.values():
+        table.add_column(say(*words), justify="right")
+    for one in files:
+        table.add_row(Text(one["file"]), *(f"{one[name]:,}" for name in _FILE_WORDS))
+    common.out.print(table)
+
+
+def _hints(result: dict[str, Any]) -> list[str]:
+    """What to do about what was rejected."""
+    hints = [say("See them with: danbao audit rejected", "查看拒收记录：danbao audit rejected")]
+    if any(one["booked_before"] and one["rejected"] for one in result["files"]):
+        hints.append(
+            say(
+                "This file was booked before: what was rejected is answered as it was then; --again delivers it anew.",
+                "该文件以前入过账：其中拒收的仍按当时的答复；--again 可重新报送。",
+            )
+        )
+    elif "unknown_platform" in result["reasons"]:
+        hints.append(
+            say(
+                "Once a platform is registered (danbao platforms add), give the file --again.",
+                "平台登记（danbao platforms add）之后，加 --again 重新报送该文件。",
+            )
+        )
+    return hints

@@ -9,10 +9,12 @@ import typer
 from rich.table import Table
 
 from ledger.calendar import SHANGHAI, next_month
-from ledger.cli import audit, common, ingest, settle, windows
+from ledger.cli import audit, common, ingest, records, settle, windows
 from ledger.cli import simulate as simulation
 from ledger.cli.common import say
+from ledger.errors import BadQuestion
 from ledger.money import HAO_PER_FEN, yuan
+from schemas.both import Both
 from schemas.codes import PROVINCES
 
 if TYPE_CHECKING:
@@ -45,15 +47,17 @@ def run(
     from ledger.store.connect import AUDIT, INGEST, SETTLE
 
     started = perf_counter()
+    _refuse_without_orders(orders, {"--map": map_name, "--first-day": first_day})
     if orders is None:
         _step(1, say("Simulate a platform's orders", "模拟平台订单"))
         orders = simulated_orders()
-    wanted = ingest.wanted(orders, map_name, first_day)
+    wanted = records.wanted(orders, map_name, first_day)
     result: dict[str, Any] = {}
     with common.database(INGEST) as engine:
         _step(2, say(f"Book {orders.name}", f"入账 {orders.name}"))
         begun = perf_counter()
-        result["ingest"] = ingest.summary(ingest.book(engine, wanted), perf_counter() - begun)
+        booked = ingest.book(engine, wanted)
+        result["ingest"] = ingest.summary(booked, perf_counter() - begun)
         with common.database(SETTLE) as settling:
             _step(3, say("Settle the months that are over", "结算已结束的月份"))
             settled = settle_all(settling)
@@ -72,6 +76,14 @@ def run(
         _show(result)
     if result["replay"]["findings"]:
         raise typer.Exit(1)
+
+
+def _refuse_without_orders(orders: Path | None, given: dict[str, str | None]) -> None:
+    if orders is None and (names := [name for name, value in given.items() if value]):
+        raise BadQuestion(
+            Both(f"{', '.join(names)} needs --orders.", f"{'、'.join(names)} 须与 --orders 同用。"),
+            Both("Simulated orders have their own days and no columns.", "模拟订单的日期固定，且没有列。"),
+        )
 
 
 def _step(number: int, text: str) -> None:

@@ -4,7 +4,7 @@ Every one of them is a named query; an order they name is insured all the same.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause
@@ -93,6 +93,9 @@ def _rejected(tx: Connection) -> list[Business]:
     return [Business("rejected", row.platform_id, row.events, Both(row.reason, row.reason)) for row in rows]
 
 
-def rejected(tx: Connection, reason: str | None, limit: int) -> list[dict[str, Any]]:
-    """Rejected records and items, the latest first."""
-    return [dict(row._mapping) for row in tx.execute(sql("rejected"), {"reason": reason, "limit": limit})]
+def rejected(
+    tx: Connection, reason: str | None, platform_id: str | None, since: datetime | None, limit: int
+) -> list[dict[str, Any]]:
+    """Rejected records and items with the files they came from, the latest first."""
+    asked = {"reason": reason, "platform_id": platform_id, "since": since, "limit": limit}
+    return [dict(row._mapping) for row in tx.execute(sql("rejected"), asked)]
