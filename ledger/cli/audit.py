@@ -1,6 +1,7 @@
 """danbao audit: replay the raw records against the books, list what deserves a look, and what was rejected."""
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ledger.calendar import SHANGHAI
 from ledger.cli import common, rejectview, usage
@@ -110,18 +112,23 @@ def show_replayed(result: dict[str, Any]) -> None:
 
 
 @app.command(cls=usage.Command)
-@common.command("列出账簿虽无误、仍值得核查的事项。\n\n退出码 1：有此类事项。")
-def findings(as_json: common.AsJson = False) -> None:
+@common.command(
+    "列出账簿虽无误、仍值得核查的事项。\n\n退出码 1：有此类事项。"
+    "\n\n同样的拒收内容无论送来几次只计一次，其事件入账后不再计。"
+)
+def findings(since: common.Since = None, as_json: common.AsJson = False) -> None:
     """List what deserves a look in books that are in order. Exit code 1 when there is anything.
 
-    Example: danbao audit findings
+    Rejected bytes count once, however often they came, and no longer once the event was booked.
+
+    Example: danbao audit findings --since 2026-11-01
     """
     from ledger.store import connect
     from ledger.store.findings import business_findings
 
-    today = common.now().astimezone(SHANGHAI).date()
+    today, recorded_since = common.now().astimezone(SHANGHAI).date(), common.parse_since(since)
     with common.database(connect.AUDIT) as engine, engine.connect() as connection:
-        found = business_findings(connection, today)
+        found = business_findings(connection, today, recorded_since)
     if as_json:
         common.print_json({"findings": [_plain(one) for one in found]})
     elif not found:
@@ -136,6 +143,9 @@ def findings(as_json: common.AsJson = False) -> None:
             particulars = reason_text(one.particulars.en) if one.code == "rejected" else say(*one.particulars)
             table.add_row(say(*_CODES[one.code]), one.platform or "–", f"{one.count:,}", particulars)
         common.out.print(table)
+        common.out.print(say("Look further:", "继续查看："))
+        for command in dict.fromkeys(map(_further, found)):
+            common.out.print(Text(f"  {command}", style="cyan"))
     if found:
         raise typer.Exit(1)
 
@@ -146,7 +156,23 @@ def _plain(one: "Business") -> dict[str, Any]:
         "platform": one.platform or None,
         "count": one.count,
         "particulars": say(*one.particulars),
+        "further": _further(one),
     }
+
+
+def _further(one: "Business") -> str:
+    """The command that shows what is behind a finding."""
+    platform, example = f"--platform {one.platform}" if one.platform else "", shlex.quote(one.example)
+    match one.code:
+        case "province_not_registered" | "line_not_registered":
+            command = f"platforms show {one.platform}"
+        case "not_settled":
+            command = f"settle {example} --dry-run"
+        case "rejected":
+            command = f"audit rejected --reason {example} {platform}"
+        case _:
+            command = f"explain {example} {platform}"
+    return f"danbao {command}".rstrip()
 
 
 @app.command(cls=usage.Command)

@@ -16,30 +16,34 @@ from schemas.codes import FACT_NAMES, LINE_NAMES, PROVINCES, Line
 
 @dataclass(frozen=True, slots=True)
 class Business:
-    """One finding: its code, whom it concerns, how many orders or events, and particulars."""
+    """One finding: its code, whom it concerns, how many orders or events, particulars.
+
+    `example`: an order, a month or a reason to look further by; '' where the platform is enough.
+    """
 
     code: str
     platform: str
     count: int
     particulars: Both
+    example: str = ""
 
 
-def business_findings(tx: Connection, today: date) -> list[Business]:
-    """All of them, as the books stand now."""
+def business_findings(tx: Connection, today: date, since: datetime | None = None) -> list[Business]:
+    """All of them, as the books stand now; `since`: only of what was recorded from then on. Months wait in any case."""
     return [
-        *_unregistered(tx),
-        *_counted(tx, "never_accepted", sql("finding_never_accepted")),
-        *_conflicts(tx),
-        *_counted(tx, "other_day", sql("finding_other_day")),
+        *_unregistered(tx, since),
+        *_counted(tx, "never_accepted", sql("finding_never_accepted"), since),
+        *_conflicts(tx, since),
+        *_counted(tx, "other_day", sql("finding_other_day"), since),
         *_unsettled(tx, today),
-        *_rejected(tx),
+        *_rejected(tx, since),
     ]
 
 
-def _unregistered(tx: Connection) -> list[Business]:
+def _unregistered(tx: Connection, since: datetime | None) -> list[Business]:
     return [
         Business(row.finding, row.platform_id, int(row.orders), _place(row))
-        for row in tx.execute(sql("finding_unregistered_places"))
+        for row in tx.execute(sql("finding_unregistered_places"), {"since": since})
     ]
 
 
@@ -49,24 +53,25 @@ def _place(row: Row[Any]) -> Both:
     return Both(f"{row.province} {area.name_en}, {line}, {days}", f"{row.province} {area.name}，{line_zh}，{days}")
 
 
-def _counted(tx: Connection, code: str, query: TextClause) -> list[Business]:
+def _counted(tx: Connection, code: str, query: TextClause, since: datetime | None) -> list[Business]:
     return [
-        Business(code, row.platform_id, row.orders, Both(f"e.g. {row.example}", f"如 {row.example}"))
-        for row in tx.execute(query)
+        Business(code, row.platform_id, row.orders, Both(f"e.g. {row.example}", f"如 {row.example}"), row.example)
+        for row in tx.execute(query, {"since": since})
     ]
 
 
-def _conflicts(tx: Connection) -> list[Business]:
+def _conflicts(tx: Connection, since: datetime | None) -> list[Business]:
     return [
-        Business("conflict", row.platform_id, row.versions, _versions(row))
-        for row in tx.execute(sql("finding_conflicts"))
+        Business("conflict", row.platform_id, row.versions, _versions(row), row.example)
+        for row in tx.execute(sql("finding_conflicts"), {"since": since})
     ]
 
 
 def _versions(row: Row[Any]) -> Both:
     differs = "、".join(FACT_NAMES[name][1] for name in row.differs.split(", "))
+    orders = "1 order" if row.orders == 1 else f"{row.orders} orders"
     return Both(
-        f"{row.differs}; {row.orders} orders, e.g. {row.example}",
+        f"{row.differs}; {orders}, e.g. {row.example}",
         f"差异：{differs}；{row.orders} 单，如 {row.example}",
     )
 
@@ -83,14 +88,15 @@ def _unsettled(tx: Connection, today: date) -> list[Business]:
             "",
             len(provinces),
             Both(f"{month:%Y-%m}: {', '.join(provinces)}", f"{month:%Y-%m}：{'、'.join(provinces)}"),
+            f"{month:%Y-%m}",
         )
         for month, provinces in sorted(months.items())
     ]
 
 
-def _rejected(tx: Connection) -> list[Business]:
-    rows = tx.execute(sql("finding_rejected"))
-    return [Business("rejected", row.platform_id, row.events, Both(row.reason, row.reason)) for row in rows]
+def _rejected(tx: Connection, since: datetime | None) -> list[Business]:
+    rows = tx.execute(sql("finding_rejected"), {"since": since})
+    return [Business("rejected", row.platform_id, row.events, Both(row.reason, row.reason), row.reason) for row in rows]
 
 
 def rejected(

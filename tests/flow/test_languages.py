@@ -125,7 +125,7 @@ def test_the_particulars_of_a_finding_are_in_the_readers_language(
     language: str, here: Path, engine: Engine, ledger_url: str
 ) -> None:
     assert Desk(engine).answers(accepted("A"), accepted("A", worker="W2"), completed("B")) == ["new", "conflict", "new"]
-    said = {"en": ("worker; 1 orders, e.g. A", "e.g. B"), "zh": ("差异：人员；1 单，如 A", "如 B")}[language]
+    said = {"en": ("worker; 1 order, e.g. A", "e.g. B"), "zh": ("差异：人员；1 单，如 A", "如 B")}[language]
     shown = danbao(language, "audit findings", here, DANBAO_DATABASE_URL=ledger_url).stdout
     assert all(one in shown for one in said), shown
     assert is_chinese(shown) == (language == "zh")

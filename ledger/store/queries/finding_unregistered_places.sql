@@ -10,5 +10,6 @@ left join platform_province r on r.platform_no = e.platform_no and r.province = 
     and r.first_day <= post.occurred_on
 left join platform_line l on l.platform_no = e.platform_no and l.line = e.line
 where a.kind = 'premium_receivable' and e.kind = 'premium' and (r.province is null or l.line is null)
+    and (cast(:since as timestamptz) is null or e.recorded_at >= cast(:since as timestamptz))
 group by p.platform_id, e.province, e.line
 order by p.platform_id, e.province, e.line
