@@ -7,10 +7,13 @@ import typer
 from rich.table import Table
 from sqlalchemy import Connection
 
+from ledger.calendar import SHANGHAI
 from ledger.cli import common
-from ledger.cli.common import say
+from ledger.cli.common import money, say
+from ledger.errors import BadQuestion
 from ledger.journal import ACCOUNT_KINDS
 from ledger.money import yuan
+from schemas.both import Both
 from schemas.codes import PROVINCES
 
 
@@ -43,6 +46,11 @@ def balance(
     code = common.parse_province(province)
     day = common.parse_day(as_of) if as_of else date.max
     instant = common.parse_instant(known_at) if known_at else datetime.max.replace(tzinfo=UTC)
+    now = common.now().astimezone(SHANGHAI)
+    if as_of and day > now.date():
+        raise _not_come_yet(as_of)
+    if known_at and instant > now:
+        raise _not_come_yet(known_at)
     with common.database(connect.AUDIT) as engine, engine.connect() as connection:
         number = registry.find(connection, platform).platform_no if platform else None
         rows = balances(connection, code, number, day, instant)
@@ -51,6 +59,13 @@ def balance(
         common.print_json(result)
     else:
         show(code, rows, as_of, known_at)
+
+
+def _not_come_yet(text: str) -> BadQuestion:
+    return BadQuestion(
+        Both(f"{text} has not come yet.", f"{text} 尚未到来。"),
+        Both("Leave it out to see what is known now.", "省略该选项即为目前所知。"),
+    )
 
 
 def balances(
@@ -80,21 +95,18 @@ def show(province: str, rows: list[dict[str, Any]], as_of: str | None, known_at:
     terms = [say(f"as of {as_of}", f"截至 {as_of}")] if as_of else []
     terms += [say(f"known at {known_at}", f"入账截至 {known_at}")] if known_at else []
     table = Table(title=" · ".join([say(area.name_en, area.name), *terms]), title_justify="left", box=None)
-    table.add_column(say("account", "会计科目"))
-    table.add_column(say("platform", "平台"))
-    for heading in (
-        say("orders", "单量"),
-        say("debit, yuan", "借方（元）"),
-        say("credit, yuan", "贷方（元）"),
-    ):
-        table.add_column(heading, justify="right")
+    for heading in (say("account", "会计科目"), say("platform", "平台")):
+        table.add_column(heading, overflow="fold")
+    for heading in (say("orders", "单量"), say("debit", "借方"), say("credit", "贷方")):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         amount = row["amount_hao"]
         orders = "" if row["order_count"] is None else f"{row['order_count']:,}"
-        debit, credit = (yuan(amount), "") if amount >= 0 else ("", yuan(-amount))
+        debit, credit = (money(yuan(amount)), "") if amount >= 0 else ("", money(yuan(-amount)))
         table.add_row(say(*ACCOUNT_KINDS[row["account"]]), row["platform"], orders, debit, credit)
     debits = sum(row["amount_hao"] for row in rows if row["amount_hao"] > 0)
     credits_ = -sum(row["amount_hao"] for row in rows if row["amount_hao"] < 0)
     table.add_section()
-    table.add_row(say("total", "合计"), "", "", yuan(debits), yuan(credits_), style="bold")
+    table.add_row(say("total", "合计"), "", "", money(yuan(debits)), money(yuan(credits_)), style="bold")
+    table.caption, table.caption_justify = say("amounts in yuan", "金额单位：元"), "left"
     common.out.print(table)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from functools import wraps
 from inspect import cleandoc
 from pathlib import Path
@@ -248,6 +249,16 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=total or None)
         yield lambda done: bar.advance(task, done)
+
+
+def money(yuan: str) -> str:
+    """An amount in yuan for a person, its thousands apart."""
+    return f"{Decimal(yuan):,f}"
+
+
+def count(number: int, english: str, mandarin: str) -> str:
+    """So many of a thing: 1 order, 2,000 orders; in Chinese with the measure word, 2,000 单."""
+    return say(f"{number:,} {english}{'' if number == 1 else 's'}", f"{number:,} {mandarin}")
 
 
 def parse_day(text: str) -> date:

@@ -307,16 +307,16 @@ def show(result: dict[str, Any]) -> None:
     table.add_column(justify="right")
     for name, words in _WORDS.items():
         value = result[name]
-        table.add_row(say(*words), f"{value:,}" if isinstance(value, int) else value)
+        table.add_row(say(*words), f"{value:,}" if isinstance(value, int) else common.money(value))
     for reason, count in result["reasons"].items():
         table.add_row(f"    {reason_text(reason)}", f"{count:,}")
     common.out.print(table)
     for late in result["late"]:
-        origin, month, count = late["origin_month"], late["month"], f"{late['order_count']:,}"
+        origin, month, orders = late["origin_month"], late["month"], common.count(late["order_count"], "order", "单")
         common.out.print(
             say(
-                f"{count} orders of {origin}, sealed, were booked in {month} as adjustments.",
-                f"{origin} 已封存，其中 {count} 单作为调整记入 {month}。",
+                f"Booked in {month} as adjustments: {orders} of {origin}, which is sealed.",
+                f"{origin} 已封存，其 {orders}作为调整记入 {month}。",
             )
         )
     if result["rejected"]:

@@ -5,15 +5,14 @@ from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from ledger.calendar import SHANGHAI, next_month
-from ledger.cli import common
+from ledger.calendar import SCHEME_BEGAN, SHANGHAI, next_month
+from ledger.cli import common, settleview
 from ledger.cli.common import say
-from ledger.errors import DanbaoError
+from ledger.cli.eventview import local_time
+from ledger.errors import BadQuestion, DanbaoError
 from ledger.money import HAO_PER_FEN, yuan
 from schemas.both import Both
-from schemas.codes import LINE_NAMES, PROVINCES
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @common.command("月度结算：申报行逐行取整到分，随后永久封存。重复执行不改变结果。")
 def settle(
-    month: Annotated[str, typer.Argument(help=say("The month, over by now.", "已结束的月份。"), metavar="2026-10")],
+    month: Annotated[str, typer.Argument(help=say("The month, like 2026-10.", "月份，如 2026-10。"), metavar="MONTH")],
     province: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +40,7 @@ def settle(
 
     wanted = common.parse_month(month)
     code = common.parse_province(province) if province else None
+    _refuse_before_scheme(wanted)
     if not dry_run:
         refuse_running_month(wanted)
     with common.database(connect.SETTLE) as engine:
@@ -48,13 +48,28 @@ def settle(
         names = _platform_names(engine)
     if as_json:
         common.print_json({"month": month, "dry_run": dry_run, "settlements": [_plain(one, names) for one in results]})
+    elif code:
+        settleview.show_lines(results[0], names, today())
     else:
-        show(results, names)
+        settleview.show_provinces(results, wanted, today())
+
+
+def today() -> date:
+    """The day in Asia/Shanghai."""
+    return common.now().astimezone(SHANGHAI).date()
+
+
+def _refuse_before_scheme(month: date) -> None:
+    if next_month(month) <= SCHEME_BEGAN:
+        raise BadQuestion(
+            Both(f"{month:%Y-%m} is before the scheme began.", f"{month:%Y-%m} 早于制度施行日。"),
+            Both(f"It began on {SCHEME_BEGAN}; check the year.", f"制度自 {SCHEME_BEGAN} 起施行，请核对年份。"),
+        )
 
 
 def refuse_running_month(month: date) -> None:
     """A month is settled after its last day in Asia/Shanghai."""
-    if common.now().astimezone(SHANGHAI).date() < next_month(month):
+    if today() < next_month(month):
         raise DanbaoError(
             Both(f"{month:%Y-%m} is not over yet.", f"{month:%Y-%m} 尚未结束。"),
             Both(
@@ -83,64 +98,13 @@ def settled(engine: "Engine", month: date, province: str | None, dry_run: bool =
             advance(1)
 
 
-def show(results: "list[Settled]", names: dict[int, str]) -> None:
-    """One table for all provinces, and a line per province on its state."""
-    if not results:
-        common.out.print(say("No entries in this month.", "该月没有分录。"))
-        return
-    table = Table(box=None)
-    for heading in (say("province", "省份"), say("platform", "平台"), say("line", "行业")):
-        table.add_column(heading)
-    for heading in (
-        say("orders", "单量"),
-        say("base", "基准额"),
-        say("factor", "浮动系数"),
-        say("exact, yuan", "精确额（元）"),
-        say("declared, yuan", "申报额（元）"),
-        say("residue, yuan", "尾差（元）"),
-    ):
-        table.add_column(heading, justify="right")
-    for one in results:
-        area = PROVINCES[one.province]
-        for item in one.declarations:
-            line = item.of
-            late = "" if line.origin_month == one.month else f" ({line.origin_month:%Y-%m})"
-            table.add_row(
-                say(area.name_en, area.name),
-                names[line.platform_no],
-                say(*LINE_NAMES[line.line]) + late,
-                f"{line.order_count:,}",
-                yuan(line.premium_base),
-                f"{line.float_factor.normalize():f}",
-                yuan(line.amount),
-                yuan(item.declared_fen * HAO_PER_FEN),
-                yuan(item.residue),
-            )
-    common.out.print(table)
-    for one in results:
-        common.out.print(_state(one))
-
-
-def _state(one: "Settled") -> str:
-    area = PROVINCES[one.province]
-    total = yuan(sum(item.declared_fen for item in one.declarations) * HAO_PER_FEN)
-    if one.sealed_at is None:
-        return say(f"{area.name_en}: would declare {total} yuan (dry run)", f"{area.name}：将申报 {total} 元（预览）")
-    at = one.sealed_at.astimezone(SHANGHAI).isoformat(" ", "seconds")
-    before = "" if one.changed else say(" already", "此前已")
-    return say(
-        f"{area.name_en}:{before} sealed {at}, {total} yuan due {one.due_on}",
-        f"{area.name}：{before}封存于 {at}，应缴 {total} 元，截止 {one.due_on}",
-    )
-
-
 def _plain(one: "Settled", names: dict[int, str]) -> dict[str, Any]:
     return {
         "province": one.province,
         "order_count": sum(item.of.order_count for item in one.declarations),
         "declared": yuan(sum(item.declared_fen for item in one.declarations) * HAO_PER_FEN),
         "due_on": one.due_on.isoformat(),
-        "sealed_at": one.sealed_at and one.sealed_at.isoformat(),
+        "sealed_at": one.sealed_at and local_time(one.sealed_at),
         "changed": one.changed,
         "lines": [
             {

@@ -156,7 +156,7 @@ def show(result: dict[str, Any]) -> None:
     table.add_column(justify="right")
     for name, words in _WORDS.items():
         value = result[name]
-        table.add_row(say(*words), f"{value:,}" if isinstance(value, int) else value)
+        table.add_row(say(*words), f"{value:,}" if isinstance(value, int) else common.money(value))
     for reason, count in result["reasons"].items():
         table.add_row(f"    {reason_text(reason)}", f"{count:,}")
     common.out.print(table)

@@ -280,7 +280,7 @@ def test_what_is_booked_late_into_a_sealed_month_is_told(danbao: Command) -> Non
     assert json.loads(told.stdout)["late"] == [{"origin_month": "2026-10", "month": "2026-11", "order_count": 1}]
     ndjson(danbao.here / "later.ndjson", accepted("D"), accepted("E"))
     shown = danbao("ingest", "later.ndjson").stdout
-    assert "2 orders of 2026-10, sealed, were booked in 2026-11 as adjustments." in shown
+    assert "Booked in 2026-11 as adjustments: 2 orders of 2026-10, which is sealed." in shown
 
 
 def test_the_inbox_says_how_many_records_were_put_and_how_many_wait(danbao: Command) -> None:

@@ -1,0 +1,39 @@
+"""Questions that cannot be right are answered with what is wrong, not with an empty table.
+
+In: months, days and provinces as people write them. Out: what is meant, or a bad question.
+"""
+
+import json
+
+from command import Command
+from support import accepted, ndjson
+
+
+def test_a_month_before_the_scheme_and_a_day_to_come_are_no_questions(danbao: Command) -> None:
+    assert "2020-01 is before the scheme began" in danbao.refuses("settle", "2020-01", "--dry-run")
+    assert "2022-06 is before the scheme began" in danbao.refuses("settle", "2022-06")
+    assert "2099-01-01 has not come yet" in danbao.refuses("balance", "--province", "31", "--as-of", "2099-01-01")
+    later = "2099-01-01T00:00+08:00"
+    assert f"{later} has not come yet" in danbao.refuses("balance", "--province", "31", "--known-at", later)
+    assert danbao.plain("settle", "2022-07", "--dry-run")["settlements"] == []
+
+
+def test_times_for_machines_are_those_of_china(danbao: Command) -> None:
+    ndjson(danbao.here / "o.ndjson", accepted("A"), b"rubbish")
+    danbao("ingest", "o.ndjson")
+    [settled] = danbao.plain("settle", "2026-10")["settlements"]
+    [rejected] = danbao.plain("audit", "rejected")["rejected"]
+    explained = danbao.plain("explain", "A", "--platform", "eleme")
+    for time in (settled["sealed_at"], rejected["recorded_at"], explained["entries"][0]["recorded_at"]):
+        assert time.endswith("+08:00"), time
+    assert "+00:00" not in json.dumps(explained)
+
+
+def test_a_month_is_settled_with_a_total_and_the_second_time_nothing_changes(danbao: Command) -> None:
+    ndjson(danbao.here / "o.ndjson", accepted("A"), accepted("B", city="440100"), accepted("C", city="440300"))
+    danbao("ingest", "o.ndjson")
+    shown = danbao("settle", "2026-10", "--dry-run").stdout
+    assert "Would be declared (dry run): 2 provinces, 0.21 yuan. To seal: danbao settle 2026-10" in shown
+    assert "Sealed now, for ever: 2 provinces, 0.21 yuan." in danbao("settle", "2026-10").stdout
+    assert "Sealed before, unchanged: 2 provinces, 0.21 yuan." in danbao("settle", "2026-10").stdout
+    assert "广东省：此前已封存于" in danbao("settle", "2026-10", "--province", "44", language="zh").stdout
