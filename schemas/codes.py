@@ -4,6 +4,7 @@ In: `gb2260.tsv` beside this file. Out: plain dictionaries and enumerations. One
 the spelling here is the spelling in the database, on the wire and in the tests.
 """
 
+import re
 from datetime import date
 from enum import StrEnum
 from importlib.resources import files
@@ -115,6 +116,11 @@ def _areas() -> list[Area]:
 _ALL = _areas()
 PROVINCES: dict[str, Area] = {area.code[:2]: area for area in _ALL if area.code.endswith("0000")}
 CITIES: dict[str, Area] = {area.code: area for area in _ALL if not area.code.endswith("0000")}
+
+
+def short_name(province: Area) -> str:
+    """A province as people call it: 上海, 内蒙古, 广西."""
+    return re.sub("(省|市|(维吾尔|壮族|回族)?自治区)$", "", province.name)
 
 
 def no_city(code: str) -> Both:

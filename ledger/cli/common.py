@@ -211,6 +211,13 @@ def database(role: str) -> Iterator["Engine"]:
             yield engine
 
 
+def has_ledger() -> bool:
+    """Whether there is a ledger to ask, without making one."""
+    from ledger.store.server_home import has_data
+
+    return bool(os.environ.get("DANBAO_DATABASE_URL")) or has_data(home())
+
+
 def kafka_home() -> Path:
     """Where the Kafka of this home lives, if it has one."""
     return home() / "kafka"
@@ -305,11 +312,11 @@ def parse_instant(text: str) -> datetime:
 
 
 def parse_province(text: str) -> str:
-    """A province code (31), its Chinese or its English name → the code."""
-    from schemas.codes import PROVINCES
+    """A province code (31), its Chinese name (上海市 or 上海) or its English name → the code."""
+    from schemas.codes import PROVINCES, short_name
 
     for code, area in PROVINCES.items():
-        if text in (code, area.name) or text.lower() == area.name_en.lower():
+        if text in (code, area.name, short_name(area)) or text.lower() == area.name_en.lower():
             return code
     english = ", ".join(f"{code} {area.name_en}" for code, area in PROVINCES.items())
     mandarin = "、".join(f"{code} {area.name}" for code, area in PROVINCES.items())

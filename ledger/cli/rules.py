@@ -7,14 +7,29 @@ tables with numbered sources, or one JSON object. Exit codes: 0 answered, 1 the 
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ledger.cli import usage
-from ledger.cli.common import AsJson, command, now, out, parse_day, parse_province, print_json, say
+from ledger.cli.common import (
+    AsJson,
+    command,
+    database,
+    has_ledger,
+    notice,
+    now,
+    out,
+    parse_day,
+    parse_province,
+    print_json,
+    say,
+)
 from ledger.errors import BadQuestion
 from schemas.both import Both
+
+if TYPE_CHECKING:
+    from ledger.rulebook import Rulebook
 
 Dir = Annotated[
     Path | None,
@@ -32,14 +47,16 @@ LineOfBusiness = Annotated[
     str | None,
     typer.Option(help=say("Line of business: instant_delivery.", "行业：instant_delivery 或 即时配送。")),
 ]
-Platform = Annotated[str | None, typer.Option(help=say("Platform id.", "平台编号。"))]
+Platform = Annotated[
+    str | None, typer.Option(help=say("Platform: id, alias, name or code.", "平台：标识、别名、名称或代码。"))
+]
 From = Annotated[str, typer.Argument(metavar="FROM", help=say("A day.", "日期。"))]
 To = Annotated[str, typer.Argument(metavar="TO", help=say("A later day.", "较晚的日期。"))]
 
 app = typer.Typer(
     cls=usage.Group,
     no_args_is_help=True,
-    help=say("The rules: check, show, compare two days.", "规则：检查、查询、比较两日。"),
+    help=say("The rules: check, show, diff of two days.", "规则：检查、查询、比较两日。"),
 )
 
 
@@ -86,10 +103,11 @@ def show(
     from ledger.rulebook import Key, load
     from schemas.codes import ANY
 
+    book = load()
     on = parse_day(at) if at else now().astimezone(SHANGHAI).date()
     place = parse_province(province) if province else ANY
-    asked = Key(_line(line) if line else ANY, place, platform or ANY)
-    answer = ruleview.answer(load(), on, asked)
+    asked = Key(_line(line) if line else ANY, place, _platform(book, platform) if platform else ANY)
+    answer = ruleview.answer(book, on, asked)
     if as_json:
         print_json(ruleview.answer_json(answer))
     else:
@@ -130,6 +148,25 @@ def _directory(directory: Path) -> Path:
         Both(f"{directory} is not a directory with rule files.", f"{directory} 不是含有规则文件的目录。"),
         Both("Name a directory that holds *.yaml files.", "请给出含有 *.yaml 文件的目录。"),
     )
+
+
+def _platform(book: "Rulebook", name: str) -> str:
+    """A platform that some rule names, else one that is registered; a name that nobody knows is said aloud."""
+    from ledger.rulebook import key_of
+    from ledger.store import connect, registry
+
+    if name in {key_of(rule).platform for rule in book.rules}:
+        return name
+    if has_ledger():
+        with database(connect.AUDIT) as engine, engine.connect() as connection:
+            return registry.find(connection, name).platform_id
+    notice(
+        Both(
+            f"{name} is not among the platforms that the rules name; the general rule is shown.",
+            f"规则未单独提到平台 {name}，以下为一般规则。",
+        )
+    )
+    return name
 
 
 def _line(text: str) -> str:

@@ -142,6 +142,11 @@ def _socket_in(directory: Path) -> Path:
 # ---- directories, and whose they are
 
 
+def has_data(home: Path) -> bool:
+    """Whether a database was made there; looks, and makes nothing."""
+    return (home / "pg" / "data").exists()
+
+
 def lay_out(home: Path) -> Place:
     """Make the directories that are missing; see that they are ours and that the server can reach them."""
     home = home.resolve()

@@ -4,9 +4,13 @@ from collections import Counter
 from datetime import date
 from importlib.resources import files
 
+import pytest
+
+from ledger.cli.common import parse_province
+from ledger.errors import BadQuestion
 from ledger.intake import CITY_NUMBERS
 from ledger.rating import LINE_CODES
-from schemas.codes import CITIES, LINE_NAMES, PROVINCES, Answer, Doubt, EventType, Line, Reason
+from schemas.codes import CITIES, LINE_NAMES, PROVINCES, Answer, Doubt, EventType, Line, Reason, short_name
 
 
 def test_there_are_thirty_one_provinces_with_a_name_in_both_languages():
@@ -19,6 +23,16 @@ def test_every_city_is_six_digits_of_a_known_province():
     assert all(code.isascii() and code.isdigit() and len(code) == 6 for code in CITIES)
     assert {code[:2] for code in CITIES} == PROVINCES.keys()
     assert all(area.name for area in CITIES.values())
+
+
+def test_a_province_is_known_by_the_name_that_people_use():
+    known = {"上海": "31", "内蒙古": "15", "广西": "45", "宁夏": "64", "新疆": "65", "西藏": "54", "黑龙江": "23"}
+    for name, code in known.items():
+        assert short_name(PROVINCES[code]) == name
+        assert parse_province(name) == code
+    assert len({short_name(area) for area in PROVINCES.values()}) == 31
+    with pytest.raises(BadQuestion):
+        parse_province("江")
 
 
 def test_no_code_stands_twice_in_the_list():

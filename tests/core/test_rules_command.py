@@ -16,8 +16,10 @@ from ledger.rulebook import load
 
 
 @pytest.fixture(autouse=True)
-def in_english_on_a_wide_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_english_on_a_wide_screen_without_a_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DANBAO_LANG", "en")
+    monkeypatch.setenv("DANBAO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DANBAO_DATABASE_URL", raising=False)
     monkeypatch.setattr(common.out, "width", 200)
 
 
@@ -125,6 +127,14 @@ def test_show_answers_a_machine_with_base_factor_and_amount() -> None:
         "late_payments",
         "rounding",
     }
+
+
+def test_show_says_aloud_that_the_rules_name_no_such_platform_where_there_is_no_ledger_to_ask(tmp_path: Path) -> None:
+    result = run("show", "--at", "2026-10-03", "--platform", "exmaple-eats")
+    assert result.exit_code == 0
+    assert "exmaple-eats is not among the platforms that the rules name; the general rule is shown." in words(result)
+    assert "not among" not in words(run("show", "--at", "2026-10-03", "--platform", "example-eats"))
+    assert not (tmp_path / "home").exists(), "no ledger is made for it"
 
 
 def test_show_without_a_question_shows_all_that_can_differ() -> None:

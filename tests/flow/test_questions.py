@@ -18,6 +18,13 @@ def test_a_month_before_the_scheme_and_a_day_to_come_are_no_questions(danbao: Co
     assert danbao.plain("settle", "2022-07", "--dry-run")["settlements"] == []
 
 
+def test_a_platform_that_is_not_registered_has_no_rules(danbao: Command) -> None:
+    asked = ("rules", "show", "--at", "2026-10-03", "--platform")
+    assert "'exmaple-eats' is not a registered platform" in danbao.refuses(*asked, "exmaple-eats")
+    assert danbao.plain(*asked, "饿了么（竞赛数据，示例）")["platform"] == "eleme"
+    assert danbao.plain(*asked, "example-eats")["platform"] == "example-eats"
+
+
 def test_times_for_machines_are_those_of_china(danbao: Command) -> None:
     ndjson(danbao.here / "o.ndjson", accepted("A"), b"rubbish")
     danbao("ingest", "o.ndjson")
@@ -36,4 +43,4 @@ def test_a_month_is_settled_with_a_total_and_the_second_time_nothing_changes(dan
     assert "Would be declared (dry run): 2 provinces, 0.21 yuan. To seal: danbao settle 2026-10" in shown
     assert "Sealed now, for ever: 2 provinces, 0.21 yuan." in danbao("settle", "2026-10").stdout
     assert "Sealed before, unchanged: 2 provinces, 0.21 yuan." in danbao("settle", "2026-10").stdout
-    assert "广东省：此前已封存于" in danbao("settle", "2026-10", "--province", "44", language="zh").stdout
+    assert "广东省：此前已封存于" in danbao("settle", "2026-10", "--province", "广东", language="zh").stdout
