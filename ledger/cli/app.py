@@ -5,6 +5,8 @@ In: arguments and the environment. Out: tables for people, one JSON object for m
 
 import signal
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -40,6 +42,23 @@ app = typer.Typer(
         "单保：新就业形态人员职业伤害保障的按单账簿。",
     ),
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        common.out.print(f"danbao {version('danbao')}")
+        raise typer.Exit
+
+
+@app.callback()
+def danbao(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help=say("Show the version.", "显示版本号。")),
+    ] = False,
+) -> None:
+    """What stands before the name of a command."""
+
 
 _COMMANDS = (
     ("run", run.run),

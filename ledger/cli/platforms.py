@@ -64,14 +64,34 @@ def add(
         }
     )
     with common.database(connect.REGISTRAR) as engine, engine.begin() as tx:
+        before = [describe(tx, row) for row in registry.all_platforms(tx) if row.platform_id == platform_id]
         fresh = registry.register(tx, wanted)
         shown = describe(tx, registry.find(tx, platform_id))
+    added = _added(before[0] if before else {"lines": [], "provinces": {}}, shown)
     if as_json:
-        common.print_json(shown | {"changed": fresh})
+        common.print_json(shown | {"changed": fresh, "added": added})
     else:
-        text = say("Registered.", "已登记。") if fresh else say("Nothing new.", "无新增内容。")
-        common.out.print(text)
+        common.out.print(_what_is_new(added, bool(before)))
         _print(shown)
+
+
+def _added(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "lines": [line for line in after["lines"] if line not in before["lines"]],
+        "provinces": {code: day for code, day in after["provinces"].items() if code not in before["provinces"]},
+    }
+
+
+def _what_is_new(added: dict[str, Any], known: bool) -> str:
+    """What stands from now on for ever."""
+    if not known:
+        return say("Registered.", "已登记。")
+    parts = [say(*LINE_NAMES[Line(line)]) for line in added["lines"]]
+    if added["provinces"]:
+        parts.append(f"{common.count(len(added['provinces']), 'province', '个省份')} ({_days(added['provinces'])})")
+    if not parts:
+        return say("Nothing new.", "无新增内容。")
+    return say("Added, for ever: ", "已增加，不可撤销：") + say(", ", "、").join(parts)
 
 
 @app.command("list", cls=usage.Command)

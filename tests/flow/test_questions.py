@@ -4,7 +4,9 @@ In: months, days and provinces as people write them. Out: what is meant, or a ba
 """
 
 import json
+import re
 
+import pytest
 from command import Command
 from support import accepted, ndjson
 
@@ -23,6 +25,41 @@ def test_a_platform_that_is_not_registered_has_no_rules(danbao: Command) -> None
     assert "'exmaple-eats' is not a registered platform" in danbao.refuses(*asked, "exmaple-eats")
     assert danbao.plain(*asked, "饿了么（竞赛数据，示例）")["platform"] == "eleme"
     assert danbao.plain(*asked, "example-eats")["platform"] == "example-eats"
+
+
+ADD = "platforms", "add", "kuaisong", "--name", "Kuaisong", "--name-zh", "快送", "--uscc", "91310000MA1FL4Q87R"
+
+
+def test_a_registration_says_what_it_adds_for_ever(danbao: Command) -> None:
+    first = (*ADD, "--line", "instant_delivery", "--province", "上海=2026-07-01")
+    assert danbao(*first).stdout.startswith("Registered.")
+    assert danbao(*first).stdout.startswith("Nothing new.")
+    wide = (*ADD, "--line", "ride_hailing", "--province", "all=2026-07-01")
+    said = " ".join(danbao(*wide).stdout.split())
+    assert said.startswith("Added, for ever: ride-hailing, 30 provinces (2026-07-01: Beijing, Tianjin, ")
+    assert danbao.plain(*wide)["added"] == {"lines": [], "provinces": {}}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--uscc", "91310000MA1FL4Q87X", "uscc: 91310000MA1FL4Q87X does not have the check digit"),
+        ("--province", "江=2026-07-01", "'江' is not a province"),
+        ("--province", "31=2021-07-01", "provinces: 2021-07-01 in province 31 is before the scheme"),
+        ("--alias", "Kuai Song", "aliases.0: 'Kuai Song' is not a platform id: 1 to 32 of a-z"),
+        ("--name", "", "name: must have 1 or more characters"),
+    ],
+)
+def test_a_fault_of_a_registration_is_named_in_words(danbao: Command, option: str, value: str, said: str) -> None:
+    given = dict(zip(ADD[3::2], ADD[4::2], strict=True))
+    given |= {"--line": "instant_delivery", "--province": "31=2026-07-01"} | {option: value}
+    assert said in danbao.refuses(*ADD[:3], *(part for pair in given.items() for part in pair))
+
+
+def test_the_version_and_the_names_of_arguments_are_told(danbao: Command) -> None:
+    assert re.fullmatch(r"danbao \d+\.\d+\.\d+\n", danbao("--version").stdout)
+    assert "Missing argument 'MONTH'" in danbao.refuses("settle")
+    assert "check, show, diff" in danbao("rules", "--help").stdout
 
 
 def test_times_for_machines_are_those_of_china(danbao: Command) -> None:
