@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ledger.calendar import SHANGHAI
-from ledger.cli.common import say
+from ledger.cli.common import out, say
 from ledger.money import yuan
 from schemas.codes import CITIES, FACT_NAMES, LINE_NAMES, PROVINCES, EventType, Line, Reason
 from schemas.orders import REASON_MEANINGS
@@ -15,6 +15,7 @@ from schemas.orders import REASON_MEANINGS
 if TYPE_CHECKING:
     from ledger.windows import Order, OtherVersion, RecordedEvent
 
+WIDE = 120  # columns that hold a fact with its two times
 EVENTS = {
     EventType.ACCEPTED: ("accepted", "接单"),
     EventType.REASSIGNED: ("reassigned", "改派"),
@@ -79,21 +80,26 @@ def event_text(event: dict[str, Any]) -> str:
 
 
 def recorded_text(recorded: datetime, place: dict[str, Any]) -> str:
-    """When a fact was recorded, and where."""
-    return say(
-        f"  recorded {clock(recorded)} (batch {place['batch']}, no. {place['ordinal']})",
-        f"  入账 {clock(recorded)}（批次 {place['batch']}，第 {place['ordinal']} 号）",
+    """When a fact was recorded, and where, to be put behind it."""
+    return _gap() + say(
+        f"recorded {clock(recorded)} (batch {place['batch']}, no. {place['ordinal']})",
+        f"入账 {clock(recorded)}（批次 {place['batch']}，第 {place['ordinal']} 号）",
     )
 
 
 def version_text(version: dict[str, Any]) -> str:
     """Another version of an event: what it says, and what of it differs."""
     event = version["event"]
-    facts = [say(*EVENTS[EventType(event["type"])]), clock(datetime.fromisoformat(event["time"]))]
-    facts += [str(event[name]) for name in ("worker_id", "line", "accepted_city") if event.get(name)]
-    differs = fact_names(version["differs"])
-    said = say(f"{', '.join(facts)}; differs in {differs}", f"{'，'.join(facts)}；差异：{differs}")
+    begins = f"{say(*EVENTS[EventType(event['type'])])} {clock(datetime.fromisoformat(event['time']))}"
+    facts = say(", ", "，").join(str(event[name]) for name in ("worker_id", "line", "accepted_city") if event.get(name))
+    differs = say("differs in ", "差异：") + fact_names(version["differs"])
+    said = _gap().join(part for part in (begins, facts, differs) if part)
     return said + recorded_text(datetime.fromisoformat(version["recorded_at"]), version)
+
+
+def _gap() -> str:
+    """What stands between the parts of a fact: on a narrow screen each has a line of its own, and none is broken."""
+    return "  " if out.width >= WIDE else "\n"
 
 
 def fact_names(names: list[str]) -> str:

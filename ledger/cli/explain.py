@@ -11,6 +11,7 @@ from ledger.calendar import from_us
 from ledger.cli import common
 from ledger.cli.common import say
 from ledger.cli.eventview import local_time, plain_event, plain_version
+from ledger.cli.places import where
 from ledger.errors import BadQuestion
 from ledger.money import HAO_PER_FEN, yuan
 from schemas.both import Both
@@ -185,15 +186,15 @@ def _record(found: "Explanation", fact: "RecordedEvent | OtherVersion") -> dict[
     located = evidence.located.get(fact.ordinal) if evidence else None
     if evidence is None or located is None:
         return None
+    origin = found.origins[fact.batch_id]
     return {
-        "topic": evidence.batch.topic,
-        "partition": evidence.batch.partition,
+        **where(evidence.batch.topic, evidence.batch.partition, located.offset, origin.file, origin.header),
         "offset": located.offset,
         "arrived_at": local_time(from_us(located.arrived_us)),
         "item": located.item,
         "items": located.items,
         "record_bytes": located.record_bytes,
-        "raw": readable(located.raw[:RAW_BYTES_MAX], found.encodings[fact.batch_id]),
+        "raw": readable(located.raw[:RAW_BYTES_MAX], origin.encoding),
         "raw_bytes": len(located.raw),
         "cut_off": len(located.raw) > RAW_BYTES_MAX,
     }

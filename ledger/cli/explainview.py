@@ -20,6 +20,7 @@ from ledger.cli.eventview import (
     reason_text,
     version_text,
 )
+from ledger.cli.places import where_text
 from ledger.journal import ACCOUNT_KINDS
 from ledger.replay.findings import CODE_NAMES
 from schemas.codes import PROVINCES, EventType
@@ -27,12 +28,15 @@ from schemas.rulebook import MARK_MEANINGS, Mark
 
 POSTINGS_SHOWN_MAX = 12
 HASH_CHARS_SHOWN = 16
+_ONE_RECORD = ("topic", "partition", "offset", "raw")  # in which a record, or an item of one, is the same
 CHANGES = {"charge": ("charged when completed", "完成时计费"), "reverse": ("reversed when cancelled", "取消时冲回")}
 
 
 def show(answer: dict[str, Any]) -> None:
-    """The chain as a tree: charge, rate, entry, settlement; then events, each with its raw record."""
-    out.print(tree(answer))
+    """The chain as a tree: charge, rate, entry, settlement, events; then the raw records, to be copied as they are."""
+    raws: list[dict[str, Any]] = []
+    out.print(tree(answer, raws))
+    _show_raws(raws)
     for finding in answer["findings"]:
         place = f"{finding['table']} · {finding['key']} · {finding['detail']}"
         told = say(
@@ -46,18 +50,31 @@ def show(answer: dict[str, Any]) -> None:
         out.print(Text(sound, style="green"))
 
 
-def tree(answer: dict[str, Any]) -> Tree:
-    """The chain, from the top."""
+def _show_raws(raws: list[dict[str, Any]]) -> None:
+    """Each record on a line of its own, however long."""
+    if raws:
+        out.print(_head(say("raw records", "原始记录")))
+    for number, record in enumerate(raws, 1):
+        out.print(Text(f"[{number}]", style="cyan"))
+        out.print(Text(record["raw"]), soft_wrap=True)
+        if record["cut_off"]:
+            rest = say(f"… of {record['raw_bytes']:,} bytes", f"……共 {record['raw_bytes']:,} 字节")
+            out.print(Text(rest, style="dim"))
+
+
+def tree(answer: dict[str, Any], raws: list[dict[str, Any]]) -> Tree:
+    """The chain, from the top. `raws`: takes the raw records, which the tree names by their number."""
     title = f"{say('order', '订单')} {answer['order']} · {answer['platform']}"
     root = Tree(Text(title, style="bold"), guide_style="dim")
     _add_charge(root, answer)
     events = root.add(_head(say("events", "事件")))
     for event in answer["events"]:
-        _add_record(events.add(_line(say(*EVENTS[EventType(event["type"])]), event_text(event))), event["record"])
+        node = events.add(_line(say(*EVENTS[EventType(event["type"])]), event_text(event)))
+        _add_record(node, event["record"], raws)
     if answer["conflicts"]:
         conflicts = root.add(_head(say("conflicting versions, kept and not booked", "冲突版本（留存，未入账）")))
         for version in answer["conflicts"]:
-            _add_record(conflicts.add(Text(version_text(version))), version["record"])
+            _add_record(conflicts.add(Text(version_text(version))), version["record"], raws)
     if answer["rejected"]:
         _add_rejected(root.add(_head(say("rejected records that mention it", "提及该订单的拒收记录"))), answer)
     evidence = root.add(_head(say("evidence", "证据")))
@@ -154,25 +171,21 @@ def _settlement_text(entry: dict[str, Any]) -> str:
     return text
 
 
-def _add_record(node: Tree, record: dict[str, Any] | None) -> None:
+def _add_record(node: Tree, record: dict[str, Any] | None, raws: list[dict[str, Any]]) -> None:
     if record is None:
         gone = say("its raw record cannot be shown; see the evidence below", "无法显示原始记录，见下方证据")
         node.add(Text(gone, style="red"))
         return
+    alike = [number for number, one in enumerate(raws) if all(one[name] == record[name] for name in _ONE_RECORD)]
+    if not alike:
+        raws.append(record)
+    number = alike[0] + 1 if alike else len(raws)
     which = say(
-        f", event {record['item'] + 1} of {record['items']} in the record",
-        f"，记录中第 {record['item'] + 1}/{record['items']} 个事件",
+        f", event {record['item'] + 1} of {record['items']}", f"，第 {record['item'] + 1}/{record['items']} 个事件"
     )
-    arrived = clock(datetime.fromisoformat(record["arrived_at"]))
-    place = f"{record['topic']}[{record['partition']}]"
-    text = say(
-        f"{place} offset {record['offset']}{which if record['items'] > 1 else ''}, arrived {arrived}",
-        f"{place} 偏移 {record['offset']}{which if record['items'] > 1 else ''}，到达 {arrived}",
-    )
-    raw = node.add(_line(say("record", "记录"), text))
-    raw.add(Text(record["raw"], style="dim", overflow="fold"))
-    if record["cut_off"]:
-        raw.add(Text(say(f"… of {record['raw_bytes']:,} bytes", f"……共 {record['raw_bytes']:,} 字节"), style="dim"))
+    text = f"[{number}] {where_text(record, record['offset'])}{which if record['items'] > 1 else ''}"
+    branch = node.add(_line(say("record", "记录"), text))
+    branch.add(_line(say("arrived", "到达"), clock(datetime.fromisoformat(record["arrived_at"]))))
 
 
 def _add_rejected(node: Tree, answer: dict[str, Any]) -> None:

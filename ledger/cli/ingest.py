@@ -231,7 +231,7 @@ def _run(
         for rejection in outcome.intake.rejections:
             booked.rejected.take(rejection, source.topic, source.partition, file, header)
         if answers:
-            _write(answers, source.topic, outcome)
+            write_answers(answers, source.topic, outcome)
 
     loop.run(booker, source, totals, listen)
     booked.late.update(_late(engine, source.topic, before))
@@ -239,7 +239,8 @@ def _run(
         common.notice(Both(f"{file} has no rows under its header.", f"{file} 表头之下没有数据行。"))
 
 
-def _write(file: BinaryIO, topic: str, outcome: "Outcome") -> None:
+def write_answers(file: BinaryIO, topic: str, outcome: "Outcome") -> None:
+    """One line for each event of a batch."""
     for offset, item, answer, reason in outcome.each():
         line = {"topic": topic, "offset": offset, "item": item, "answer": answer, "reason": reason}
         file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

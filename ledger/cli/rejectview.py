@@ -11,34 +11,24 @@ from rich.text import Text
 
 from ledger.cli.common import out, say
 from ledger.cli.eventview import local_time, reason_text
+from ledger.cli.places import seen, where, where_text
 from ledger.identity_number import masked
 from ledger.intake import Rejection
 
 OF_A_REASON_MAX = 3
 FIRST_MAX = 10
 RAW_CHARS_SHOWN = 120
-FILE_TOPICS = "file:"
 
 
-def where(topic: str, partition: int, offset: int, item: int, file: str | None, header: bool) -> dict[str, Any]:
-    """The place of a rejected record. `line`: in its file, blank lines not counted; the header is line 1.
-
-    `item`: the place in its list, from 0; of a CSV row, which of its events.
-    """
-    of_file = topic.startswith(FILE_TOPICS) and file is not None
-    return {
-        "file": seen(file) if of_file and file else None,
-        "line": offset + (2 if header else 1) if of_file else None,
-        "topic": topic,
-        "partition": partition,
-        "record_offset": offset,
-        "item": None if item < 0 or header else item,
-    }
+def _place(topic: str, partition: int, offset: int, item: int, file: str | None, header: bool) -> dict[str, Any]:
+    """The place of a rejected record. `item`: the place in its list, from 0, where it is of one."""
+    place = where(topic, partition, offset, file, header)
+    return place | {"record_offset": offset, "item": None if item < 0 or header else item}
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the store, with its raw bytes as text that is safe in a terminal."""
-    place = where(row["topic"], row["partition"], row["record_offset"], row["item"], row["file"], row["header"])
+    place = _place(row["topic"], row["partition"], row["record_offset"], row["item"], row["file"], row["header"])
     # A row of a file stands as it was sent; an item of a list, or an event that a row made, as JSON.
     encoding = row["encoding"] if row["item"] < 0 and row["encoding"] else "utf-8"
     raw = bytes(row["raw"])
@@ -59,11 +49,6 @@ def readable(raw: bytes, encoding: str) -> str:
     return masked(seen(decoded))
 
 
-def seen(text: str) -> str:
-    """A text without what could steer a terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 class First:
     """The first rejected rows of a run, some of each reason."""
 
@@ -76,18 +61,14 @@ class First:
         self._seen[one.reason] += 1
         if self._seen[one.reason] <= OF_A_REASON_MAX and len(self.rows) < FIRST_MAX:
             told = {"reason": str(one.reason), "place": one.place, "detail": one.detail}
-            self.rows.append(where(topic, partition, one.offset, one.item, file, header) | told)
+            self.rows.append(_place(topic, partition, one.offset, one.item, file, header) | told)
 
 
 # ---- for a person
 
 
-def where_text(one: Mapping[str, Any]) -> str:
-    """orders.csv line 5; or the topic and the offset."""
-    if one["file"] is None:
-        text = f"{one['topic']}[{one['partition']}] {one['record_offset']}"
-    else:
-        text = say(f"{one['file']} line {one['line']}", f"{one['file']} 第 {one['line']} 行")
+def _where_text(one: Mapping[str, Any]) -> str:
+    text = where_text(one, one["record_offset"])
     return text if one["item"] is None else text + say(f", item {one['item']}", f"，第 {one['item']} 项")
 
 
@@ -97,13 +78,13 @@ def show_first(rows: list[dict[str, Any]]) -> None:
         return
     out.print(say("The first rejected ones (blank lines are not counted):", "最先拒收的几条（空行不计行号）："))
     for one in rows:
-        out.print(Text(f"  {where_text(one)} · {one['place']}: {one['detail']}"))
+        out.print(Text(f"  {_where_text(one)} · {one['place']}: {one['detail']}"))
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Rejected records with what they hold."""
     for one in rows:
-        out.print(Text(reason_text(one["reason"]), style="bold") + Text(f"  {where_text(one)}", style="not bold"))
+        out.print(Text(reason_text(one["reason"]), style="bold") + Text(f"  {_where_text(one)}", style="not bold"))
         out.print(Text(f"  {one['place']}: {one['detail']}"))
         cut = "…" if len(one["raw"]) > RAW_CHARS_SHOWN else ""
         out.print(Text(f"  {one['raw'][:RAW_CHARS_SHOWN]}{cut}", style="dim"))

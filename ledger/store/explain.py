@@ -60,6 +60,14 @@ class Rejected(NamedTuple):
     detail: str
 
 
+class Origin(NamedTuple):
+    """Where the records of a batch come from: their encoding, and the file, where it is one, with a header or not."""
+
+    encoding: str
+    file: str | None
+    header: bool
+
+
 @dataclass(slots=True)
 class Explanation:
     """What leads to an order. `charge` and `premium` None: it was never accepted, as far as recorded."""
@@ -72,7 +80,7 @@ class Explanation:
     changes: list[Row[Any]]
     entries: dict[int, Booked]
     evidence: dict[int, Evidence]
-    encodings: dict[int, str]
+    origins: dict[int, Origin]
     rejected: list[Rejected]
     findings: list[Finding] = field(default_factory=list)
 
@@ -96,7 +104,7 @@ def explain(connection: Connection, platform: PlatformRow, order_id: str) -> Exp
     changes = _changes(connection, platform, order_id)
     numbers = {row.entry_id for row in (charged, *changes) if row and row.entry_id is not None}
     library = _Library(connection)
-    evidence, encodings = _evidence(connection, order, library)
+    evidence, origins = _evidence(connection, order, library)
     rulebook_hash, premium = _rate(connection, platform, order, library)
     complete = order.acceptance and order.ending
     found = Explanation(
@@ -108,7 +116,7 @@ def explain(connection: Connection, platform: PlatformRow, order_id: str) -> Exp
         changes,
         {number: _booked(connection, number) for number in sorted(numbers)},
         evidence,
-        encodings,
+        origins,
         [] if complete else _mentions(connection, platform, order_id),
     )
     found.findings += _findings(found)
@@ -157,34 +165,34 @@ class _Library:
             self._rulebooks[rulebook_hash] = reference.rulebook_of(self._connection, rulebook_hash)
         return self._rulebooks[rulebook_hash]
 
-    def reader(self, row: BatchRow) -> tuple[Reader, str]:
-        """The reader of a batch, and the encoding of its records."""
+    def reader(self, row: BatchRow) -> tuple[Reader, Origin]:
+        """The reader of a batch, and where its records come from."""
         rating = Rating(self.rulebook(row.rulebook_hash))
         of = self._connection.execute(select(source).where(source.c.topic == row.topic)).one_or_none()
         stream = Stream(row.topic, of.platform_no) if of and of.stream else None
         if of is None or of.mapping is None:
-            return Reader(self._platforms, rating, None, stream), "utf-8"
+            return Reader(self._platforms, rating, None, stream), Origin("utf-8", of.description if of else None, False)
         mapping = Mapping.from_content(of.mapping)
         csv = CsvReader(mapping, of.header, of.shift_days).events
-        return Reader(self._platforms, rating, csv, stream), mapping.shape.encoding
+        return Reader(self._platforms, rating, csv, stream), Origin(mapping.shape.encoding, of.description, True)
 
 
-def _evidence(connection: Connection, order: Order, library: _Library) -> tuple[dict[int, Evidence], dict[int, str]]:
-    """By batch: what it yields of the order; and the encoding of its records."""
+def _evidence(connection: Connection, order: Order, library: _Library) -> tuple[dict[int, Evidence], dict[int, Origin]]:
+    """By batch: what it yields of the order; and where its records come from."""
     wanted: dict[int, set[int]] = {}
     for event in order.events:
         wanted.setdefault(event.batch_id, set()).add(event.ordinal)
     for version in order.conflicts:
         wanted.setdefault(version.batch_id, set()).add(version.ordinal)
     evidence: dict[int, Evidence] = {}
-    encodings: dict[int, str] = {}
+    origins: dict[int, Origin] = {}
     for number in list(wanted)[:BATCHES_MAX]:
         columns = (batch.c[name] for name in BatchRow._fields)
         row = BatchRow(*connection.execute(select(*columns).where(batch.c.batch_id == number)).one())
         payload = connection.scalar(select(segment.c.payload).where(segment.c.batch_id == number))
-        reader, encodings[number] = library.reader(row)
+        reader, origins[number] = library.reader(row)
         evidence[number] = locate(row, payload or b"", reader, wanted[number])
-    return evidence, encodings
+    return evidence, origins
 
 
 def _rate(

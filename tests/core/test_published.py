@@ -511,7 +511,7 @@ def test_the_answers_that_ingest_writes_are_the_published_ones():
     intake = READER.read([Record(0, ARRIVED_US, json.dumps([accepted(), {}]).encode()), Record(1, ARRIVED_US, b"{")])
     answers = [Answer.NEW, Answer.REJECTED, Answer.REJECTED]
     written = io.BytesIO()
-    ingest._writer(written, "orders.v1")(Outcome(intake, 1, 700, answers, Head("orders.v1", 0, 2, GENESIS)))
+    ingest.write_answers(written, "orders.v1", Outcome(intake, 1, 700, answers, Head("orders.v1", 0, 2, GENESIS)))
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     for line in lines:
         payload_validator("eventAnswer").validate(line)

@@ -5,6 +5,7 @@ gathers, and the command's answer.
 """
 
 import json
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.cells import cell_len
 from sqlalchemy import Engine
 from support import (
     ARRIVED,
@@ -29,6 +31,7 @@ from typer.testing import CliRunner, Result
 
 from consumers import loop, sources
 from ledger import mapping
+from ledger.cli import common
 from ledger.cli import explain as command
 from ledger.cli.explain import RAW_BYTES_MAX, readable
 from ledger.store import connect, explain, registry, settle
@@ -189,6 +192,10 @@ def test_a_line_of_a_mapped_file_is_found_again_with_its_mapping_and_shift(
     assert found["sound"]
     assert [event["record"]["raw"] for event in found["events"]] == [line, line]
     assert [(event["record"]["item"], event["record"]["items"]) for event in found["events"]] == [(0, 2), (1, 2)]
+    assert {(event["record"]["file"], event["record"]["line"]) for event in found["events"]} == {("orders.csv", 3)}
+    shown = ask("88").stdout
+    assert "orders.csv line 3, event 2 of 2" in shown
+    assert shown.count(f"\n{line}\n") == 1, "the row stands there once, to be copied"
 
 
 def test_conflicting_versions_are_shown_with_their_own_bytes(ask: Callable[..., Result], desk: Desk):
@@ -228,6 +235,20 @@ def test_the_tree_reads_from_the_charge_down_to_the_evidence_in_both_languages(a
         shown = ask("A", language=language).stdout
         places = [shown.index(word) for word in words]
         assert places == sorted(places)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_on_a_narrow_screen_times_and_raw_records_are_not_broken(
+    ask: Callable[..., Result], desk: Desk, monkeypatch: pytest.MonkeyPatch, language: str
+):
+    first = accepted("A", "2026-10-03T12:00:00.125+08:00", worker="the-worker-with-the-longest-number-of-all")
+    desk.hand_in(first, completed("A"), accepted("A", worker="W9"))
+    monkeypatch.setattr(common.out, "width", 80)
+    shown = ask("A", language=language).stdout.splitlines()
+    assert encode(first).decode() in shown
+    tree = shown[: shown.index({"en": "raw records", "zh": "原始记录"}[language])]
+    assert max(map(cell_len, tree)) <= 80
+    assert re.findall(r"\d{4}-\d\d-\d\d\s*\n[│ ]*\d\d:\d\d", "\n".join(tree)) == []
 
 
 def test_no_byte_of_a_record_can_steer_the_terminal(engine: Engine, ask: Callable[..., Result]):
