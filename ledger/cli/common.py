@@ -107,6 +107,13 @@ def home() -> Path:
     return Path(platformdirs.user_data_dir("danbao", appauthor=False))
 
 
+def where() -> str:
+    """Where the ledger is, for a person: its directory, or that it is the named database."""
+    if os.environ.get("DANBAO_DATABASE_URL"):
+        return say("the database at DANBAO_DATABASE_URL", "DANBAO_DATABASE_URL 所指的数据库")
+    return str(home())
+
+
 def now() -> datetime:
     """The clock, in UTC."""
     return datetime.now(UTC)
