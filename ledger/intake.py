@@ -38,6 +38,8 @@ WRITTEN = {
     "pay": "must be yuan as text, such as 6.50",
 }
 
+PLAINLY = {"missing": "is missing", "extra_forbidden": "there is no such field"}  # pydantic's are for programmers
+
 Event = dict[str, Any]
 EventReader = Callable[[bytes], list[Event]]
 Key = tuple[int, str]
@@ -367,7 +369,7 @@ def _shape(error: ValidationError) -> _Refused:
     place = ".".join(str(part) for part in named if not str(part).startswith("order.")) or "record"
     if fault["type"] in ("string_pattern_mismatch", "string_too_short", "string_too_long"):
         return _Refused(reason, place, WRITTEN.get(place.rpartition(".")[2], fault["msg"]))
-    return _Refused(reason, place, fault["msg"])
+    return _Refused(reason, place, PLAINLY.get(fault["type"], fault["msg"]))
 
 
 def _whole_record_fault(raw: bytes, error: ValidationError) -> _Refused | None:

@@ -1,5 +1,6 @@
 """danbao run: the main job, end to end: book orders, settle the month, verify an injury, replay."""
 
+import shlex
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ledger.calendar import next_month
 from ledger.cli import audit, common, ingest, live, records, settle, windows
@@ -186,10 +188,19 @@ def _show(result: dict[str, Any]) -> None:
     out.rule(say("Replay of the whole ledger", "审计重放（整套账簿）"), align="left")
     audit.show_replayed(result["replay"])
     out.print(say(f"Done in {result['seconds']} s. Look further:", f"用时 {result['seconds']} 秒。继续查看："))
-    province = result["provinces"][0]["province"] if result["provinces"] else "31"
-    for command in (f"danbao balance --province {province}", "danbao audit findings", "danbao --help"):
-        out.print(f"  {command}", style="cyan")
+    for command in _further(result):
+        out.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
     out.print(say(f"The ledger is in {common.where()}.", f"账簿位于 {common.where()}。"), markup=False, style="dim")
+
+
+def _further(result: dict[str, Any]) -> list[str]:
+    """Commands to look further with: the same question about the injury again, then others."""
+    province = result["provinces"][0]["province"] if result["provinces"] else "31"
+    commands = [f"danbao balance --province {province}", "danbao audit findings", "danbao --help"]
+    if injury := result["injury"]:
+        who = f"--platform {injury['platform']} --worker {shlex.quote(injury['worker'])}"
+        commands.insert(0, f"danbao windows {who} --at {injury['at']}")
+    return commands
 
 
 def _show_settlements(result: dict[str, Any]) -> None:

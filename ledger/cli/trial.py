@@ -143,9 +143,9 @@ def plain(tried: Tried) -> dict[str, Any]:
 _WORDS = {
     "records": ("records read", "读取记录"),
     "events": ("events", "事件"),
-    "order_count": ("  orders accepted", "  接单"),
+    "order_count": ("  acceptances of orders", "  接单"),
     "rejected": ("  rejected, with a reason", "  拒收（附原因）"),
-    "premium": ("premium of these orders, yuan", "这些订单的保障费（元）"),
+    "premium": ("premium, if all are new, yuan", "保障费（均为新订单时，元）"),
 }
 
 

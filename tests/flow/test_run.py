@@ -5,6 +5,7 @@ In: the installed command on an empty ledger. Out: what it books, seals, verifie
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ def test_of_a_file_of_the_users_nothing_is_sealed_and_the_injury_is_one_of_its_o
     assert "in the whole ledger" in done.stdout
     assert "An injury, looked into" in done.stdout
     assert "eleme · W1 · 2026-10-03 12:15:00" in done.stdout
+    [again] = re.findall(r"^  (danbao windows .*)$", done.stdout, re.MULTILINE)
+    danbao(*shlex.split(again)[1:], exit_code=3)
     assert "so it is always doubtful" in " ".join(done.stdout.split())
     assert rows(ledger_url, "select count(*) from settlement") == [(0,)]
     result = danbao.plain("run", "--orders", "mine.ndjson")
