@@ -8,6 +8,7 @@ import gzip
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,9 +34,10 @@ ONE_A_LINE = Both(
     "Records are one to a line. A JSON list becomes that by: jq -c '.[]' FILE > orders.ndjson",
     "每行一条记录。JSON 列表可这样转换：jq -c '.[]' 文件 > orders.ndjson",
 )
+_SHAPE = files("schemas").joinpath("published", "order-record.schema.json")
 RECORDS = Both(
-    "Give NDJSON, one order event or list of them a line (see schemas/published); a CSV needs --map.",
-    "请给出 NDJSON，每行一个订单事件或其列表（见 schemas/published）；CSV 须指定 --map。",
+    f"Give NDJSON, one order event or list of them a line, of the shape {_SHAPE}; a CSV needs --map.",
+    f"请给出 NDJSON，每行一个订单事件或其列表，格式见 {_SHAPE}；CSV 须指定 --map。",
 )
 
 

@@ -87,7 +87,7 @@ _Again = Annotated[
         "--again",
         help=say(
             "Take a file booked before for a new delivery: what was rejected has another chance.",
-            "把已入账的文件作为一次新的报送：此前拒收的记录可重新入账。",
+            "重新报送已入账的文件，拒收的可再次尝试。",
         ),
     ),
 ]
@@ -97,7 +97,7 @@ _DryRun = Annotated[
         "--dry-run",
         help=say(
             "Read, validate and rate, show the first events and rejected rows; write nothing.",
-            "只读取、校验、计费，显示最前面的事件和拒收的行；不写入。",
+            "只校验和计费并显示结果，不写入。",
         ),
     ),
 ]

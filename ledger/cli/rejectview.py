@@ -78,7 +78,7 @@ def show_first(rows: list[dict[str, Any]]) -> None:
         return
     out.print(say("The first rejected ones (blank lines are not counted):", "最先拒收的几条（空行不计行号）："))
     for one in rows:
-        out.print(Text(f"  {_where_text(one)} · {one['place']}: {one['detail']}"))
+        out.print(Text(f"  {_where_text(one)} · {one['reason']} · {one['place']}: {one['detail']}"))
 
 
 def show(rows: list[dict[str, Any]]) -> None:

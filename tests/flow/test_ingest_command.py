@@ -46,7 +46,7 @@ def test_a_dry_run_shows_the_events_and_the_rejected_row_of_the_readme_and_write
     before = facts(ledger_url)
     shown = danbao("ingest", "orders.csv", "--map", "mymap.yaml", "--dry-run").stdout
     assert [line for line in shown.splitlines() if line.startswith("{")] == example["json"].splitlines()
-    assert "orders.csv line 5 · column 骑手: empty" in shown
+    assert "orders.csv line 5 · unmapped · column 骑手: empty" in shown
     assert "danbao platforms add my-platform" in line_of(shown)
     tried = danbao.plain("ingest", "orders.csv", "--map", "mymap.yaml", "--dry-run")
     assert tried["first_events"] == [json.loads(line) for line in example["json"].splitlines()]
@@ -207,7 +207,7 @@ def test_a_rejected_row_is_shown_with_its_file_and_line(
 ) -> None:
     register(danbao)
     shown = danbao("ingest", "orders.csv", "--map", "mymap.yaml").stdout
-    assert "orders.csv line 5 · column 骑手: empty" in shown
+    assert "orders.csv line 5 · unmapped · column 骑手: empty" in shown
     shown = danbao("audit", "rejected").stdout
     assert "orders.csv line 5" in shown
     assert "8804,,上海,2026/10/3 12:15" in shown
