@@ -387,5 +387,7 @@ def _whole_record_fault(raw: bytes, error: ValidationError) -> _Refused | None:
 def sources(platforms: Iterable[tuple[Registered, list[str]]]) -> dict[str, Registered]:
     """Every platform with its aliases → the registry that a Reader takes."""
     return {
-        orders.SOURCE_BEGINS + name: platform for platform, aliases in platforms for name in (platform.platform_id, *aliases)
+        orders.SOURCE_BEGINS + name: platform
+        for platform, aliases in platforms
+        for name in (platform.platform_id, *aliases)
     }

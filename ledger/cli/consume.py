@@ -108,7 +108,7 @@ def _consume(
     started = perf_counter()
     consumer = Consumer(engine, booker, settings.access(bootstrap), doors, group, hooks, stop=stop)
     consumer.run(to_end)
-    return ingest.summary(consumer.totals, perf_counter() - started)
+    return ingest.summary(ingest.Booked(consumer.totals), perf_counter() - started)
 
 
 def _watch(engine: "Engine", doors: "dict[str, Door]", workers: int, to_end: bool, stop: Event) -> dict[str, Any]:
@@ -128,7 +128,8 @@ def _watch(engine: "Engine", doors: "dict[str, Door]", workers: int, to_end: boo
     seconds = perf_counter() - started
     premium = yuan(booked.pop("premium"))
     rate = round(booked["events"] / seconds) if seconds else 0
-    return booked | {"premium": premium, "reasons": reasons, "seconds": seconds, "events_per_second": rate}
+    told = {"premium": premium, "reasons": reasons, "first_rejected": [], "files": [], "late": []}
+    return booked | told | {"seconds": seconds, "events_per_second": rate}
 
 
 def _one_worker() -> list[str]:

@@ -276,7 +276,7 @@ def summary(booked: Booked, seconds: float) -> dict[str, Any]:
 def counts(totals: "Totals") -> dict[str, int]:
     """How many records and events, what was answered, and how many orders are new."""
     answers = {str(answer): totals.answers[answer] for answer in Answer}
-    return {"records": totals.records, "events": totals.events, "order_count": totals.orders, **answers}
+    return {"records": totals.records, "events": totals.events, "orders": totals.orders, **answers}
 
 
 _WORDS = {
@@ -286,7 +286,7 @@ _WORDS = {
     "duplicate": ("  duplicate: already booked", "  重复：早已入账"),
     "conflict": ("  conflict: contradicts what stands", "  冲突：与已有记录不符"),
     "rejected": ("  rejected, with a reason", "  拒收（附原因）"),
-    "order_count": ("orders newly insured", "新参保订单"),
+    "orders": ("orders newly insured", "新参保订单"),
     "premium": ("premium charged, yuan", "计收保障费（元）"),
 }
 _FILE_WORDS = {
@@ -295,7 +295,7 @@ _FILE_WORDS = {
     "duplicate": ("duplicate", "重复"),
     "conflict": ("conflict", "冲突"),
     "rejected": ("rejected", "拒收"),
-    "order_count": ("orders", "订单"),
+    "orders": ("orders", "订单"),
 }
 
 

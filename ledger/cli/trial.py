@@ -21,7 +21,8 @@ from ledger.cli import common, records, rejectview
 from ledger.cli.common import say
 from ledger.cli.eventview import reason_text
 from ledger.cli.records import Wanted
-from ledger.intake import Intake, Reader, Registered
+from ledger.identity import Registered
+from ledger.intake import Intake, Reader
 from ledger.money import yuan
 from schemas.orders import SOURCE_BEGINS
 
@@ -40,7 +41,7 @@ class Tried:
 
     records: int = 0
     events: int = 0
-    order_count: int = 0
+    orders: int = 0
     premium: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     first: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +73,7 @@ def _try(engine: "Engine", wanted: Wanted, files: "list[FileSource]") -> Tried:
 
     tried, inbox = Tried(), InboxSource(engine)
     with engine.connect() as connection:
-        platforms = registry.for_intake(registry.all_platforms(connection))
+        platforms = registry.for_intake(*registry.known(connection))
         head = heads.read(connection, inbox.topic, inbox.partition)
     named = mappings.platforms(wanted.mapping) if wanted.mapping else ()
     tried.not_registered = [name for name in named if SOURCE_BEGINS + name not in platforms]
@@ -80,7 +81,7 @@ def _try(engine: "Engine", wanted: Wanted, files: "list[FileSource]") -> Tried:
         platforms[SOURCE_BEGINS + name] = Registered(-number, name)
     rating = Rating(rulebook.load())
     for source in files:
-        reader = Reader(platforms, rating, source.csv)
+        reader = Reader(platforms, rating, *source.door)
         for intake in _intakes(reader, source, 0):
             _add(tried, reader, intake, source.topic, source.path.name, source.header is not None)
     if wanted.inbox:
@@ -97,7 +98,7 @@ def _intakes(reader: Reader, source: "Source", first_offset: int) -> Iterator[In
 def _add(tried: Tried, reader: Reader, intake: Intake, topic: str, file: str | None, header: bool) -> None:
     tried.records += len(intake.records)
     tried.events += intake.events
-    tried.order_count += len(intake.acceptances)
+    tried.orders += len(intake.acceptances)
     tried.premium += sum(one.tariff.amount for one in intake.acceptances if one.tariff.charged_when_accepted)
     tried.reasons.update(str(one.reason) for one in intake.rejections)
     for one in intake.rejections:
@@ -130,7 +131,7 @@ def plain(tried: Tried) -> dict[str, Any]:
         "dry_run": True,
         "records": tried.records,
         "events": tried.events,
-        "order_count": tried.order_count,
+        "orders": tried.orders,
         "rejected": tried.reasons.total(),
         "premium": yuan(tried.premium),
         "reasons": dict(sorted(tried.reasons.items())),
@@ -143,7 +144,7 @@ def plain(tried: Tried) -> dict[str, Any]:
 _WORDS = {
     "records": ("records read", "读取记录"),
     "events": ("events", "事件"),
-    "order_count": ("  acceptances of orders", "  接单"),
+    "orders": ("  acceptances of orders", "  接单"),
     "rejected": ("  rejected, with a reason", "  拒收（附原因）"),
     "premium": ("premium, if all are new, yuan", "保障费（均为新订单时，元）"),
 }

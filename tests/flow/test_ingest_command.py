@@ -50,7 +50,7 @@ def test_a_dry_run_shows_the_events_and_the_rejected_row_of_the_readme_and_write
     assert "danbao platforms add my-platform" in line_of(shown)
     tried = danbao.plain("ingest", "orders.csv", "--map", "mymap.yaml", "--dry-run")
     assert tried["first_events"] == [json.loads(line) for line in example["json"].splitlines()]
-    assert (tried["records"], tried["events"], tried["order_count"], tried["rejected"]) == (4, 6, 3, 1)
+    assert (tried["records"], tried["events"], tried["orders"], tried["rejected"]) == (4, 6, 3, 1)
     assert (tried["premium"], tried["not_registered"]) == ("0.21", ["my-platform"])
     [rejected] = tried["first_rejected"]
     assert (rejected["file"], rejected["line"], rejected["place"]) == ("orders.csv", 5, "column 骑手")
@@ -62,17 +62,17 @@ def test_what_a_dry_run_says_is_what_the_ingest_answers(danbao: Command, example
     tried = danbao.plain("ingest", "orders.csv", "--map", "mymap.yaml", "--dry-run")
     booked = danbao.plain("ingest", "orders.csv", "--map", "mymap.yaml")
     assert tried["not_registered"] == []
-    for name in ("records", "events", "order_count", "rejected", "premium", "reasons", "first_rejected"):
+    for name in ("records", "events", "orders", "rejected", "premium", "reasons", "first_rejected"):
         assert tried[name] == booked[name], name
 
 
 def test_records_and_what_waits_in_the_inbox_can_be_tried_too(danbao: Command, ledger_url: str) -> None:
     ndjson(danbao.here / "o.ndjson", [accepted("A"), accepted("B", city="310115")], completed("A"))
     tried = danbao.plain("ingest", "o.ndjson", "--dry-run")
-    assert (tried["order_count"], tried["events"], tried["reasons"]) == (1, 3, {"unknown_city": 1})
+    assert (tried["orders"], tried["events"], tried["reasons"]) == (1, 3, {"unknown_city": 1})
     assert [event["subject"] for event in tried["first_events"]] == ["A", "A"]
     danbao("inbox", "put", "o.ndjson")
-    assert danbao.plain("ingest", "--inbox", "--dry-run")["order_count"] == 1
+    assert danbao.plain("ingest", "--inbox", "--dry-run")["orders"] == 1
     assert value(ledger_url, "select count(*) from batch") == 0
     ndjson(danbao.here / "bad.ndjson", accepted("A", platform="nobody"))
     assert danbao.plain("ingest", "bad.ndjson", "--dry-run", exit_code=1)["rejected"] == 1
@@ -268,7 +268,7 @@ def test_a_file_answered_before_says_so_and_does_not_ask_for_a_registration_agai
     assert "This file was booked before" in again
     assert "Once a platform is registered" not in again
     assert danbao.plain("ingest", *mapped, exit_code=1)["files"][0]["booked_before"] is True
-    assert danbao.plain("ingest", *mapped, "--again")["order_count"] == 3
+    assert danbao.plain("ingest", *mapped, "--again")["orders"] == 3
 
 
 def test_what_is_booked_late_into_a_sealed_month_is_told(danbao: Command) -> None:

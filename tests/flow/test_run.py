@@ -41,14 +41,14 @@ def test_simulated_orders_are_booked_settled_and_replayed_and_a_live_one_is_cove
 ) -> None:
     result, said = job(capsys)
     assert steps(said) == ["1/4", "2/4", "3/4", "4/4"]
-    assert result["ingest"]["order_count"] == 300
+    assert result["ingest"]["orders"] == 300
     assert {one["sealed"] for one in result["settlements"]} == {True}
     assert result["injury"]["verdict"] == "covered"
     assert result["injury"]["doubts"] == []
     assert result["replay"]["findings"] == 0
     assert value(ledger_url, "select count(*) from charge") == 301
     again, _ = job(capsys)
-    assert (again["ingest"]["order_count"], again["settlements"]) == (0, [])
+    assert (again["ingest"]["orders"], again["settlements"]) == (0, [])
     assert again["injury"]["verdict"] == "covered"
 
 
