@@ -12,14 +12,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import typer
 from languages import is_chinese
 from sqlalchemy import Engine
 from support import Desk, accepted, completed
 
+from consumers.kafka.broker import Cluster
 from ledger.cli.app import app
 
 DANBAO = Path(sys.executable).with_name("danbao")
 MAPPING = "name: mine\nabout: Of these tests.\ntime_format: fast\n"
+TOPICS = "topics:\n  - name: orders.v1\n    partitions: 0\n"
 ROW_WITHOUT_SOURCE = "rounding:\n  - {rounding: half_up, per: declared_line, unit: fen, in_force_from: 2022-07-01}\n"
 
 # A real mistake → exit code, and what is said of it in each language.
@@ -37,6 +40,14 @@ MISTAKES = {
         "mine.yaml:3: time_format：'fast' 既不是",
     ),
     "ingest some.csv --map eleme": (2, "which the file's header has not", "而文件表头中没有该列"),
+    "kafka up --brokers 2": (2, "2 brokers make no sound cluster", "2 个 broker 不能组成可靠的集群"),
+    "kafka status": (1, "There is no Kafka in", "中没有 Kafka"),
+    "kafka topics show": (1, "No Kafka runs in", "中没有正在运行的 Kafka"),
+    "kafka topics apply topics.yaml": (
+        2,
+        "topics.yaml:3: topics.0.partitions: Input should be",
+        "topics.yaml:3: topics.0.partitions：不得小于 1",
+    ),
     "balance --province 31 --platform nobody": (
         2,
         "'nobody' is not a registered platform",
@@ -51,6 +62,7 @@ def here(tmp_path: Path) -> Path:
     """A directory with files that are not right."""
     (tmp_path / "some.csv").write_text("a,b\n1,2\n")
     (tmp_path / "mine.yaml").write_text(MAPPING)
+    (tmp_path / "topics.yaml").write_text(TOPICS)
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "own.yaml").write_text(ROW_WITHOUT_SOURCE)
     return tmp_path
@@ -73,7 +85,7 @@ def danbao(language: str, line: str, here: Path, **environment: str) -> subproce
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_answered_in_the_readers_language(language: str, line: str, here: Path, ledger_url: str) -> None:
     exit_code, *said = MISTAKES[line]
-    done = danbao(language, f"{line} --json", here, DANBAO_DATABASE_URL=ledger_url)
+    done = danbao(language, f"{line} --json", here, DANBAO_DATABASE_URL=ledger_url, DANBAO_HOME=str(here / "home"))
     assert done.returncode == exit_code, done.stderr
     told = json.loads(done.stdout)
     assert said[LANGUAGES.index(language)] in told["error"]
@@ -150,16 +162,33 @@ def test_who_waits_for_the_first_database_is_told_so_in_his_language(
     assert is_chinese(done.stderr) == (language == "zh")
 
 
+KAFKA = {
+    "kafka status": (0, "answers", "正常"),
+    "kafka topics apply --dry-run": (1, "For development only", "仅供开发使用"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("line", KAFKA)
+def test_what_there_is_to_say_of_kafka_is_in_the_readers_language(
+    language: str, line: str, here: Path, broker: Cluster
+) -> None:
+    exit_code, *said = KAFKA[line]
+    done = danbao(language, line, here, DANBAO_HOME=str(broker.directory.parent))
+    assert done.returncode == exit_code, done.stderr
+    shown = (done.stdout + done.stderr).replace("单保", "")  # which is in the path
+    assert said[LANGUAGES.index(language)] in shown
+    assert is_chinese(shown) == (language == "zh")
+
+
 # ---- help
 
 
-def commands() -> list[str]:
+def commands(group: typer.Typer = app, above: str = "") -> list[str]:
     """Every command, as it is written."""
-    named = [one.name for one in app.registered_commands]
-    for group in app.registered_groups:
-        named += [
-            f"{group.name} {one.name or one.callback.__name__}" for one in group.typer_instance.registered_commands
-        ]
+    named = [f"{above}{one.name or one.callback.__name__}" for one in group.registered_commands]
+    for inner in group.registered_groups:
+        named += commands(inner.typer_instance, f"{above}{inner.name} ")
     return named
 
 
@@ -200,7 +229,7 @@ def test_every_command_has_help_and_the_same_example_in_chinese() -> None:
             assert english not in page, line
 
 
-@pytest.mark.parametrize("group", ["", "platforms", "rules", "inbox", "audit"])
+@pytest.mark.parametrize("group", ["", "platforms", "rules", "inbox", "audit", "kafka", "kafka topics"])
 def test_a_group_of_commands_lists_them_in_chinese(group: str, here: Path) -> None:
     asked = danbao("zh", f"{group} --help", here)
     assert asked.returncode == 0

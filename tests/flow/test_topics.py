@@ -1,6 +1,7 @@
 """`danbao kafka topics`: on a real Kafka, what differs is shown, made as the file says, and then stays."""
 
 import json
+import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 from consumers.kafka import topics
 from consumers.kafka.broker import Cluster
 from ledger.cli import common
+from ledger.cli import topics as command
 from ledger.cli.topics import app
 
 FILE = """\
@@ -124,6 +126,18 @@ def test_without_a_yes_nothing_is_changed(run: Run, file: Path, name: str) -> No
     assert said.exit_code == 1
     assert "give --yes" in said.stderr
     assert shown(run, name) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes"), [("y\n", True), ("Yes\n", True), ("是\n", True), ("n\n", False), ("\n", False), ("\x04", False)]
+)
+def test_only_a_yes_at_the_terminal_is_a_yes(typed: str, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyboard, terminal = os.openpty()
+    os.write(keyboard, typed.encode())
+    with os.fdopen(terminal, encoding="utf-8") as stdin, monkeypatch.context() as here:
+        here.setattr("sys.stdin", stdin)
+        assert command._confirmed() is yes
+    os.close(keyboard)
 
 
 def test_what_somebody_set_by_hand_is_shown_and_set_right_and_the_rest_left(
