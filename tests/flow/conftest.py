@@ -18,6 +18,8 @@ from support import engine, ledger_url, session_ledger
 from consumers.kafka.broker import Cluster, running
 from ledger.errors import DanbaoError
 
+RACK = 'rack "1", 单保\\n=#:!\nsecond line'  # a setting such as none is, to see that it arrives
+
 __all__ = ["broker", "engine", "kafka_ground", "ledger_url", "session_ledger"]
 
 
@@ -33,7 +35,7 @@ def kafka_ground() -> Iterator[Path]:
 def broker(kafka_ground: Path) -> Iterator[Cluster]:
     """A Kafka of one broker that lives as long as the test session."""
     try:
-        with running(kafka_ground / "session" / "kafka", brokers=1) as cluster:
+        with running(kafka_ground / "session" / "kafka", settings={"broker.rack": RACK}) as cluster:
             yield cluster
     except DanbaoError as error:
         if os.environ.get("CI"):

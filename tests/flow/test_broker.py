@@ -193,6 +193,12 @@ def test_a_group_of_consumers_can_keep_its_place_on_one_broker(broker: Cluster) 
         assert not [name for name in topics.every_name(admin) if name.startswith("__")]
 
 
+def test_a_setting_reaches_kafka_as_it_was_given(broker: Cluster) -> None:
+    with topics.connect(broker.bootstrap) as admin:
+        [one] = admin.describe_cluster()["brokers"]
+    assert one["rack"] == broker.settings["broker.rack"]
+
+
 def test_everything_of_a_broker_lies_in_its_directory_and_nothing_is_said(broker: Cluster) -> None:
     place = broker.brokers[0].place
     assert {"data", "server.log", "out.log", "pid", "alive.lock"} <= {path.name for path in place.iterdir()}
