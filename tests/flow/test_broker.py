@@ -126,11 +126,16 @@ def home(broker: Cluster, kafka_ground: Path) -> Iterator[Path]:
 
 @dataclass
 class Made:
-    """A Kafka that two commands made at once and a third ended, and what they said. It has data and does not run."""
+    """A Kafka with a past, and what was seen of it. It has data and does not run."""
 
     home: Path
+    unfinished: bool  # whether the first up was killed in time
     told: list[dict[str, Any]]
     lived: set[int]
+    killed: list[kafka_broker.State]
+    started: set[int]
+    again: dict[str, Any]
+    kept: list[bytes]
     ended: dict[str, Any]
 
     @property
@@ -139,18 +144,56 @@ class Made:
 
     @property
     def cluster(self) -> Cluster:
-        found = kafka_broker.find(self.directory, print)
-        assert found
-        return found
+        return found(self.home)
+
+
+def found(home: Path) -> Cluster:
+    cluster = kafka_broker.find(home / "kafka", print)
+    assert cluster
+    return cluster
 
 
 @pytest.fixture(scope="module")
-def made(broker: Cluster, kafka_ground: Path) -> Made:
-    """One for the module: each start costs seconds."""
+def made(broker: Cluster, kafka_ground: Path) -> Iterator[Made]:
+    """One past for the module, since each start costs seconds.
+
+    An up is killed while it makes the data; two ups at once make a Kafka. Records are written, the broker is
+    killed, and so is the up that brings it back. Another up finds it, the records are read, a down ends it.
+    """
     home = kafka_ground / "made"
-    told = [answer(process) for process in [start(home, "up", "--json"), start(home, "up", "--json")]]
-    lived = javas(home)
-    return Made(home, told, lived, answer(start(home, "down", "--json")))
+    try:
+        killed_when(home, "new")
+        unfinished = (home / "kafka/broker-1/new").exists() and not (home / "kafka/broker-1/data").exists()
+        told = [answer(process) for process in [start(home, "up", "--json"), start(home, "up", "--json")]]
+        lived = javas(home)
+        cluster = found(home)
+        make_topic(cluster, "kept")
+        write(cluster, "kept", b"one", b"two")
+        for pid in lived:
+            os.kill(pid, signal.SIGKILL)
+        while cluster.brokers[0].pid:
+            time.sleep(0.01)
+        killed = kafka_broker.states(cluster)
+        (home / "kafka/broker-1/pid").unlink()
+        killed_when(home, "pid")
+        started = javas(home)
+        again = answer(start(home, "up", "--json"))
+        kept = read(cluster, "kept", 2)
+        ended = answer(start(home, "down", "--json"))
+        yield Made(home, unfinished, told, lived, killed, started, again, kept, ended)
+    finally:
+        for pid in javas(home):
+            os.kill(pid, signal.SIGKILL)
+
+
+def killed_when(home: Path, appears: str) -> None:
+    """An `up` that is killed as soon as a file of its broker appears."""
+    command = start(home, "up")
+    while not (home / "kafka/broker-1" / appears).exists():
+        assert command.poll() is None, command.communicate()
+        time.sleep(0.002)
+    command.kill()
+    command.communicate()
 
 
 # ---- what it takes and what it refuses
@@ -223,13 +266,6 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def test_two_ups_at_once_make_one_kafka_which_down_ends(made: Made) -> None:
-    assert made.told[0] == made.told[1]
-    assert [one["answers"] for one in made.told[0]["brokers"]] == [True]
-    assert set(pids(made.told[0])) == made.lived == set(made.ended["ended"])
-    assert javas(made.home) == set()
-
-
 def test_an_up_takes_the_kafka_that_runs_and_prints_what_to_export(
     broker: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,42 +296,26 @@ def test_down_where_nothing_runs_is_no_error(made: Made, home: Path, monkeypatch
 # ---- kill −9
 
 
-def killed_when(home: Path, appears: str) -> None:
-    """An `up` that is killed as soon as a file of its broker appears."""
-    command = start(home, "up")
-    while not (home / "kafka/broker-1" / appears).exists():
-        assert command.poll() is None, command.communicate()
-        time.sleep(0.002)
-    command.kill()
-    command.communicate()
+def test_two_ups_at_once_make_one_kafka_where_another_was_killed_while_it_made_it(made: Made) -> None:
+    assert made.unfinished
+    assert not (made.directory / "broker-1/new").exists()
+    assert made.told[0] == made.told[1]
+    assert [one["answers"] for one in made.told[0]["brokers"]] == [True]
+    assert set(pids(made.told[0])) == made.lived
+    assert len(made.lived) == 1
 
 
-def test_an_up_killed_while_it_makes_the_data_leaves_the_next_one_working(home: Path) -> None:
-    killed_when(home, "new")
-    with running(home / "kafka") as cluster:
-        assert javas(home) == {cluster.brokers[0].pid}
-        assert not (home / "kafka/broker-1/new").exists()
+def test_a_broker_that_was_killed_is_brought_back_with_its_records(made: Made) -> None:
+    assert [(state.pid, state.answers) for state in made.killed] == [(None, False)]
+    assert made.again["bootstrap"] == made.told[0]["bootstrap"]
+    assert [one["answers"] for one in made.again["brokers"]] == [True]
+    assert made.kept == [b"one", b"two"]
 
 
-def test_a_broker_outlives_the_up_that_started_it_and_is_brought_back_when_it_is_killed_itself(made: Made) -> None:
-    (made.directory / "broker-1/pid").unlink(missing_ok=True)
-    killed_when(made.home, "pid")
-    started = javas(made.home)
-    assert started
-    with running(made.directory) as cluster:
-        first = cluster.brokers[0].pid
-        assert {first} == started == javas(made.home)
-        assert first
-        make_topic(cluster, "kept")
-        write(cluster, "kept", b"one", b"two")
-        os.kill(first, signal.SIGKILL)
-        while cluster.brokers[0].pid:
-            time.sleep(0.01)
-        assert [state.answers for state in kafka_broker.states(cluster)] == [False]
-        cluster.start()
-        assert cluster.brokers[0].pid not in (None, first)
-        assert cluster.bootstrap == made.told[0]["bootstrap"]
-        assert read(cluster, "kept", 2) == [b"one", b"two"]
+def test_a_broker_outlives_the_up_that_started_it_until_a_down(made: Made) -> None:
+    assert len(made.started) == 1
+    assert made.started.isdisjoint(made.lived)
+    assert made.started == set(pids(made.again)) == set(made.ended["ended"])
     assert javas(made.home) == set()
 
 
@@ -530,6 +550,7 @@ def test_three_brokers_lose_one_and_go_on_and_take_it_back(broker: Cluster, kafk
         began = time.monotonic()
         while in_sync(cluster, "claims.v1") < 3:
             assert time.monotonic() - began < WAIT_S
+            time.sleep(0.05)
         assert read(cluster, "claims.v1", 2) == [b"before", b"without"]
         for one in cluster.brokers:
             one.kill()
