@@ -65,6 +65,10 @@ FLOATS = {
     "ledger/simulate/faults.py": "how often made-up orders have a fault",
     "ledger/store/locks.py": "seconds of waiting for a server",
     "consumers/kafka/topics.py": "seconds of waiting for a cluster",
+    "consumers/kafka/fetch.py": "seconds, and bytes of a usual record",
+    "consumers/kafka/rejected.py": "seconds of patience",
+    "consumers/orders.py": "seconds of waiting for the database",
+    "consumers/workers.py": "seconds between starts",
     "ledger/cli/ingest.py": "seconds that a run took",
 }
 EXACT_ONLY = ("ledger/journal.py", "ledger/rating.py", "ledger/settlement.py", "ledger/store/journal.py")

@@ -92,7 +92,7 @@ def _password(file: Path) -> str:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise DanbaoError(
             Both(f"{file} holds a password and others may read it.", f"{file} 存有密码，而他人可以读取。"),
-            Both(f"chmod 600 {file}", f"chmod 600 {file}"),
+            Both(f"Run: chmod 600 {file}", f"请执行：chmod 600 {file}"),
         )
     return text
 

@@ -112,7 +112,7 @@ def test_the_topics_that_come_with_danbao_can_hold_the_largest_record() -> None:
         ("type: LogAppendTime", "type: CreateTime", "must be 'LogAppendTime'"),
         ("election.enable: false", "election.enable: true", "must be 'false'"),
         ("    replication: 3", "    replication: 1", "min.insync.replicas is 2, but there are only 1 replicas"),
-        ("    partitions: 12", "    partitions: 12\n    color: red", "topics.0.color: Extra inputs are not permitted"),
+        ("    partitions: 12", "    partitions: 12\n    color: red", "topics.0.color: there is no such field"),
         ("orders.v1", "orders v1", "topics.0.name"),
         ("name: orders.rejected.v1", "name: orders.v1", "orders.v1: stands twice"),
     ],
