@@ -6,6 +6,7 @@ skip. Out: `server_url`, `database_url`. The server's data is thrown away, so it
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -21,6 +22,11 @@ from ledger.store import server
 
 THROWAWAY = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_wal_size": "1GB"}
 NUMBERS = count(1)
+
+
+def pytest_configure() -> None:
+    """A session that is told to end takes its servers down, as on Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
