@@ -106,6 +106,7 @@ class Cluster:
     settings: Mapping[str, str]
     notice: Notice = field(repr=False)
     java_options: Sequence[str] = ()
+    first_users: Sequence[str] = field(default=(), repr=False)
     brokers: tuple[Broker, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,10 +144,17 @@ class State:
 
 @contextmanager
 def running(
-    directory: Path, brokers: int = 1, settings: Mapping[str, str] = NOTHING, notice: Notice = lambda _: None
+    directory: Path,
+    brokers: int = 1,
+    settings: Mapping[str, str] = NOTHING,
+    notice: Notice = lambda _: None,
+    first_users: Sequence[str] = (),
 ) -> Iterator[Cluster]:
-    """A cluster for a short time, such as a test's; on leaving it is ended, its data stays."""
-    cluster = _open(directory, brokers, settings, notice, SHORT_LIVED)
+    """A cluster for a short time, such as a test's; on leaving it is ended, its data stays.
+
+    `first_users`: SCRAM credentials that its data is made with, as Kafka's storage tool takes them.
+    """
+    cluster = _open(directory, brokers, settings, notice, SHORT_LIVED, first_users)
     try:
         cluster.start()
         yield cluster
@@ -170,11 +178,13 @@ def _open(
     settings: Mapping[str, str],
     notice: Notice,
     java_options: Sequence[str] = (),
+    first_users: Sequence[str] = (),
 ) -> Cluster:
     with _explained(directory):
         _make(directory)
     with _gate(directory, notice):
-        return Cluster(directory, layout.load_or_make(directory, brokers), settings, notice, java_options)
+        found = layout.load_or_make(directory, brokers)
+        return Cluster(directory, found, settings, notice, java_options, first_users)
 
 
 def find(directory: Path, notice: Notice) -> Cluster | None:
@@ -350,6 +360,7 @@ def _make_data(cluster: Cluster, found: Programs, brokers: Mapping[Broker, int])
         )
     format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster.layout.cluster_id]
     format_ += ["--initial-controllers", cluster.layout.voters, "--config", "../server.properties"]
+    format_ += [part for user in cluster.first_users for part in ("--add-scram", user)]
     tools = []
     for broker, lock in brokers.items():
         (broker.place / layout.UNFINISHED).mkdir()
