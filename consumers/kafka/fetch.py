@@ -19,12 +19,13 @@ from time import monotonic, sleep, time_ns
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
+from kafka.errors import AuthorizationError, KafkaError, OffsetOutOfRangeError, RetriableError
 from kafka.structs import OffsetAndMetadata
 from psycopg import Error as DriverError
 from sqlalchemy.exc import DBAPIError
 
 import consumers.kafka.guard  # noqa: F401  limits what a batch may unpack to
+from consumers.kafka.knock import enter
 from consumers.kafka.settings import Access, consumer_options
 from consumers.loop import BATCH_BYTES_MAX, EVENTS_PER_BATCH, Booker, Door
 from consumers.sources import about
@@ -96,7 +97,7 @@ class Fetcher:
     def __init__(
         self, access: Access, group: str, client_id: str, booker: Booker, doors: dict[str, Door], on_trouble: Trouble
     ) -> None:
-        self._options = consumer_options(access, group, client_id)
+        self._access, self._options = access, consumer_options(access, group, client_id)
         self._booker, self._doors, self._on_trouble = booker, doors, on_trouble
         self._ready: Queue[Batch] = Queue(maxsize=1)
         self._booking = RLock()  # held while a batch is booked; a partition is given away only between batches
@@ -154,7 +155,7 @@ class Fetcher:
 
     def _run(self) -> None:
         try:
-            consumer = KafkaConsumer(**self._options)
+            consumer = enter(KafkaConsumer, self._access, self._options)
             try:
                 self._consumer = consumer
                 for topic in self._doors:
@@ -324,6 +325,8 @@ class Fetcher:
             begins = self._consumer.beginning_offsets(wanted, timeout_ms=CLOSE_MS)
             ends = self._consumer.end_offsets(wanted, timeout_ms=CLOSE_MS)
             heads = {tp: self._booker.head(tp.topic, tp.partition) for tp in wanted}
+        except AuthorizationError as error:  # no waiting helps
+            raise _refused(error) from error
         except (DBAPIError, DriverError, KafkaError):
             self._to_seek.extend(wanted)
             self._retry_at = monotonic() + RETRY_S

@@ -9,6 +9,7 @@ In: addresses and credentials from the environment. Out: the keyword arguments o
 """
 
 import os
+import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +24,22 @@ FETCH_BYTES_MAX = 16 * 1024 * 1024
 FRAME_BYTES_MAX = 128 * 1024 * 1024  # a record of 50 MB on somebody's own topic is read, and rejected
 SESSION_MS = 30_000
 POLL_INTERVAL_MS_MAX = 300_000
+BOOTSTRAP_MS_MAX = 10_000
 REQUEST_MS_MAX = 30_000
 SCRAM = "SCRAM-SHA-512"
+PEM = Both(
+    "Give DANBAO_KAFKA_CA the PEM file of the brokers' authority.",
+    "请用 DANBAO_KAFKA_CA 指明签发服务器证书的机构的 PEM 文件。",
+)
+
+
+class Secret(str):
+    """A text that does not show where others are shown: kafka-python logs all that its admin client is told."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
 
 
 @dataclass(frozen=True)
@@ -46,15 +61,14 @@ class Access:
             "ssl_check_hostname": True,
             "sasl_mechanism": SCRAM if self.user else None,
             "sasl_plain_username": self.user,
-            "sasl_plain_password": self.password,
-            "bootstrap_timeout_ms": 10_000,
+            "sasl_plain_password": None if self.password is None else Secret(self.password),
+            "bootstrap_timeout_ms": BOOTSTRAP_MS_MAX,
             "request_timeout_ms": REQUEST_MS_MAX,
             "reconnect_backoff_ms": 50,
             "reconnect_backoff_max_ms": 2_000,
             "retry_backoff_ms": 100,
             "connections_max_idle_ms": 540_000,
             "metadata_max_age_ms": 60_000,
-            "metrics_enabled": False,
         }
 
 
@@ -71,12 +85,32 @@ def access(bootstrap: str, environment: Mapping[str, str] = os.environ) -> Acces
             Both("Set both, or neither.", "请同时设置，或都不设置。"),
         )
     ca = environment.get("DANBAO_KAFKA_CA")
-    if ca and not Path(ca).is_file():
+    if user and not ca:
         raise DanbaoError(
-            Both(f"DANBAO_KAFKA_CA names {ca}, which is no file.", f"DANBAO_KAFKA_CA 所指 {ca} 不是文件。"),
-            Both("Give the PEM file of the brokers' authority.", "请给出签发服务器证书的机构的 PEM 文件。"),
+            Both(
+                "DANBAO_KAFKA_USER is set and DANBAO_KAFKA_CA is not: without TLS anybody on the way could change"
+                " what is sent, and guess at the password.",
+                "已设置 DANBAO_KAFKA_USER 而未设置 DANBAO_KAFKA_CA：没有 TLS，途中任何人都可篡改数据并猜测密码。",
+            ),
+            PEM,
         )
+    if ca:
+        _require_authority(ca)
     return Access(bootstrap, ca or None, user or None, _password(Path(secret)) if secret else None)
+
+
+def _require_authority(ca: str) -> None:
+    """A file that holds a certificate."""
+    try:
+        ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError):
+        raise DanbaoError(
+            Both(
+                f"DANBAO_KAFKA_CA names {ca}, where no certificate can be read.",
+                f"DANBAO_KAFKA_CA 所指 {ca} 中读不到证书。",
+            ),
+            PEM,
+        ) from None
 
 
 def _password(file: Path) -> str:
@@ -92,7 +126,12 @@ def _password(file: Path) -> str:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise DanbaoError(
             Both(f"{file} holds a password and others may read it.", f"{file} 存有密码，而他人可以读取。"),
-            Both(f"Run: chmod 600 {file}", f"请执行：chmod 600 {file}"),
+            Both(f"Make it yours alone: chmod 600 {file}", f"请改为仅本人可读：chmod 600 {file}"),
+        )
+    if not text:
+        raise DanbaoError(
+            Both(f"The first line of {file} holds no password.", f"{file} 的首行没有密码。"),
+            Both("See DANBAO_KAFKA_PASSWORD_FILE.", "请检查 DANBAO_KAFKA_PASSWORD_FILE。"),
         )
     return text
 
@@ -101,6 +140,7 @@ def consumer_options(access: Access, group: str, client_id: str) -> dict[str, An
     """A consumer that keeps its own bookmark. The library's defaults would lose orders."""
     return access.options() | {
         "client_id": client_id,
+        "metrics_enabled": False,
         "group_id": group,
         "group_instance_id": None,
         "enable_auto_commit": False,  # our bookmark is partition_head, in the transaction that books
@@ -126,6 +166,7 @@ def producer_options(access: Access, client_id: str) -> dict[str, Any]:
     """A producer whose every acknowledged record is kept, once, in order."""
     return access.options() | {
         "client_id": client_id,
+        "metrics_enabled": False,
         "acks": "all",
         "enable_idempotence": True,
         "retries": 2**31 - 1,
@@ -137,4 +178,13 @@ def producer_options(access: Access, client_id: str) -> dict[str, Any]:
         "max_block_ms": 60_000,
         "max_request_size": 10 * 1024 * 1024,
         "allow_auto_create_topics": False,
+    }
+
+
+def admin_options(access: Access, client_id: str) -> dict[str, Any]:
+    """A client for administration: a person waits for it."""
+    return access.options() | {
+        "client_id": client_id,
+        "reconnect_backoff_max_ms": 1_000,
+        "receive_message_max_bytes": 16 * 1024 * 1024,
     }

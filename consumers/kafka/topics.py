@@ -1,11 +1,11 @@
 """The topics of a cluster: look, create, alter.
 
-In: the address of a cluster, and what `plan.py` found to be different. Out: what the cluster says of its
+In: where a cluster is and who we are there, and what `plan.py` found to be different. Out: what the cluster says of its
 topics; its topics as wanted. An answer of Kafka's that is an error ends the command with what it said.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient
@@ -13,12 +13,13 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from consumers.kafka import plan
+from consumers.kafka.knock import enter
 from consumers.kafka.plan import Difference, Found, Kind
+from consumers.kafka.settings import Access, admin_options
 from ledger.errors import DanbaoError
 from schemas.both import Both
 from schemas.topics import Topic, TopicSettings
 
-BOOTSTRAP_MS_MAX = 10_000
 REQUEST_MS_MAX = 30_000
 SETTLE_S_MAX = 15  # until every broker has heard of a change
 SETTINGS = tuple(str(field.alias) for field in TopicSettings.model_fields.values())
@@ -29,34 +30,14 @@ MEND = Both(
 
 
 @contextmanager
-def connect(bootstrap: str) -> Iterator[KafkaAdminClient]:
+def connect(access: Access) -> Iterator[KafkaAdminClient]:
     """A connection for administration."""
-    try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
-            client_id="danbao-topics",
-            bootstrap_timeout_ms=BOOTSTRAP_MS_MAX,
-            request_timeout_ms=REQUEST_MS_MAX,
-            reconnect_backoff_ms=50,
-            reconnect_backoff_max_ms=1_000,
-            retry_backoff_ms=100,
-            connections_max_idle_ms=540_000,
-            metadata_max_age_ms=300_000,
-            receive_message_max_bytes=16 * 1024 * 1024,
-            security_protocol="PLAINTEXT",
-        )
-    except (KafkaError, ValueError, OSError) as error:
-        raise DanbaoError(
-            Both(f"No Kafka answers at {bootstrap} ({error}).", f"{bootstrap} 处没有 Kafka 响应（{error}）。"),
-            Both(
-                "See whether it runs (danbao kafka status), and whether DANBAO_KAFKA_BOOTSTRAP names it rightly.",
-                "请查看它是否在运行（danbao kafka status），以及 DANBAO_KAFKA_BOOTSTRAP 是否正确。",
-            ),
-        ) from None
+    admin = enter(KafkaAdminClient, access, admin_options(access, "danbao-topics"))
     try:
         yield admin
     except KafkaError as error:
-        what = Both(f"Kafka at {bootstrap} refused: {error}", f"{bootstrap} 处的 Kafka 拒绝执行：{error}")
+        where = access.bootstrap
+        what = Both(f"Kafka at {where} refused: {error}", f"{where} 处的 Kafka 拒绝执行：{error}")
         raise DanbaoError(what, MEND) from error
     finally:
         admin.close()
@@ -110,12 +91,18 @@ def apply(admin: KafkaAdminClient, topics: Sequence[Topic], found: Sequence[Diff
     if more:
         admin.create_partitions(more, timeout_ms=REQUEST_MS_MAX, validate_only=False, raise_errors=True)
     _alter(admin, {name: _wanted(found, name) for name in _names(found, Kind.CHANGE)})
+    settled(lambda: not any(one.kind.can_be_mended for one in plan.differences(topics, look(admin, list(by_name)))))
+    return plan.differences(topics, look(admin, list(by_name)))
+
+
+def settled(done: Callable[[], bool]) -> bool:
+    """Wait until every broker has heard of a change; False when they did not in time."""
     began = time.monotonic()
-    while True:
-        left = plan.differences(topics, look(admin, list(by_name)))
-        if not any(one.kind.can_be_mended for one in left) or time.monotonic() - began > SETTLE_S_MAX:
-            return left
+    while not done():
+        if time.monotonic() - began > SETTLE_S_MAX:
+            return False
         time.sleep(0.1)
+    return True
 
 
 def _names(found: Sequence[Difference], kind: Kind) -> list[str]:

@@ -31,10 +31,12 @@ from schemas.both import Both
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from consumers.kafka.settings import Access
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+YES = ("y", "yes", "是")
 PIPE_COLUMNS = 160  # into a pipe or a file, tables are not cut to a terminal's width
 
 
@@ -248,6 +250,31 @@ def kafka_bootstrap() -> str:
             "启动一个：danbao kafka up；或指定已有的：export DANBAO_KAFKA_BOOTSTRAP=host:9092",
         ),
     )
+
+
+def kafka_access() -> "Access":
+    """That Kafka, and who we are there: `DANBAO_KAFKA_CA`, `DANBAO_KAFKA_USER`, `DANBAO_KAFKA_PASSWORD_FILE`."""
+    from consumers.kafka import settings
+
+    return settings.access(kafka_bootstrap())
+
+
+def read_file(path: Path, how_to: Both) -> bytes:
+    """The bytes of a file that somebody named."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        what = Both(f"{path} cannot be read: {error.strerror}.", f"无法读取 {path}：{error.strerror}。")
+        raise BadQuestion(what, how_to) from None
+
+
+def confirmed() -> bool:
+    """Whether the reader says yes; an answer that is no yes, or none, is a no."""
+    if not sys.stdin.isatty():
+        notice(Both("Nothing was changed: give --yes.", "未作更改：请加 --yes。"))
+        return False
+    err.print(say("Make it so? [y/N] ", "是否应用？[y/N] "), end="", markup=False)
+    return sys.stdin.readline().strip().lower() in YES
 
 
 def notice(message: Both) -> None:

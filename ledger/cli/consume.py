@@ -21,6 +21,7 @@ from ledger.money import yuan
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from consumers.kafka.settings import Access
     from consumers.loop import Door
 
 WORKERS_MAX = 64
@@ -79,12 +80,12 @@ def orders(
     topics = streams.own_topics(iter(topic or [streams.ORDERS]))
     if platform:
         topics = dict.fromkeys(topics, platform)
-    bootstrap = common.kafka_bootstrap()
+    access = common.kafka_access()
     with common.database(INGEST) as engine, _stopped_by_signals() as stop:
         started = perf_counter()
         doors = streams.doors_for(engine, topics)
         if workers == 1:
-            result = _consume(engine, bootstrap, doors, group, to_end, stop)
+            result = _consume(engine, access, doors, group, to_end, stop)
         else:
             result = _watch(engine, doors, workers, to_end, stop)
     result["seconds"] = round(perf_counter() - started, 3)
@@ -95,18 +96,17 @@ def orders(
 
 
 def _consume(
-    engine: "Engine", bootstrap: str, doors: "dict[str, Door]", group: str, to_end: bool, stop: Event
+    engine: "Engine", access: "Access", doors: "dict[str, Door]", group: str, to_end: bool, stop: Event
 ) -> dict[str, Any]:
     """Consume in this process."""
     from consumers import loop
-    from consumers.kafka import settings
     from consumers.orders import Consumer, Hooks
     from ledger import rulebook
 
     booker = loop.Booker(engine, rulebook.load(), loop.switch_from_environment())
     hooks = Hooks(on_notice=common.notice)
     started = perf_counter()
-    consumer = Consumer(engine, booker, settings.access(bootstrap), doors, group, hooks, stop=stop)
+    consumer = Consumer(engine, booker, access, doors, group, hooks, stop=stop)
     consumer.run(to_end)
     return ingest.summary(ingest.Booked(consumer.totals), perf_counter() - started)
 

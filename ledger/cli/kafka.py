@@ -1,4 +1,4 @@
-"""danbao kafka: a Kafka of this home, for development and tests; topics of any Kafka.
+"""danbao kafka: a Kafka of this home, for development and tests; topics, rights and users of any Kafka.
 
 In: `DANBAO_HOME`, `DANBAO_KAFKA_BOOTSTRAP`. Out: exit code 0 up, down, answering; 1 not.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ledger.cli import common, topics, usage
+from ledger.cli import acls, common, topics, usage, users
 from ledger.cli.common import say
 from ledger.errors import DanbaoError
 from schemas.both import Both
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=usage.Group,
     no_args_is_help=True,
-    help=say("Kafka: one of this home, and topics.", "Kafka：本机 Kafka，以及主题。"),
+    help=say("Kafka: one of this home; topics, rights and users of any.", "Kafka：本机 Kafka；主题、权限与用户。"),
 )
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
+app.add_typer(users.app, name="users")
 
 
 @app.command(cls=usage.Command)

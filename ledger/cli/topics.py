@@ -4,7 +4,7 @@ In: a topics file (default: `deploy/topics.yaml`), the Kafka of `DANBAO_KAFKA_BO
 Out: a table of differences, and after a yes the changes. Exit code 0 when nothing differs any more, else 1.
 """
 
-import sys
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from ledger.cli import common, usage
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
 from schemas.both import Both
+from schemas.codes import PLATFORM_ID
 from schemas.topics import DAY_MS, REPLICAS_MAX, Topic, TopicsFile
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 TOPICS_FILE = Path(__file__).parents[2] / "deploy" / "topics.yaml"
 HOW_TO = Both("See deploy/topics.yaml for a file as it should be.", "写法可参照 deploy/topics.yaml。")
-YES = ("y", "yes", "是")
 PARTITIONS_MOVE = Both(
     "More partitions: keys move, so an order's later events may come by another partition than its earlier ones."
     " The ledger bears that.",
     "增加分区后键会重新分布，同一订单的后续事件可能进入另一分区；账簿能够正确处理。",
 )
+EACH_PLATFORMS = ("orders.v1", "orders.rejected.v1")
 CANNOT = {
     "fewer_partitions": Both(
         "Kafka takes no partition away. Keep the number that is there in the file, or give the topic a new name.",
@@ -70,6 +71,15 @@ def apply(
             ),
         ),
     ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=say(
+                "Also the topics of this platform's own: orders.v1.NAME, orders.rejected.v1.NAME. May be repeated.",
+                "同时包括该平台的专用主题 orders.v1.名称 与 orders.rejected.v1.名称；可重复。",
+            )
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help=say("Do not ask.", "不再询问。"))] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=say("Only show.", "仅显示差异。"))] = False,
     as_json: common.AsJson = False,
@@ -83,15 +93,15 @@ def apply(
     from consumers.kafka import plan
     from consumers.kafka import topics as kafka_topics
 
-    wanted = _read(file or TOPICS_FILE)
-    with kafka_topics.connect(common.kafka_bootstrap()) as admin:
+    wanted = _of_platforms(_read(file or TOPICS_FILE), platform or [])
+    with kafka_topics.connect(common.kafka_access()) as admin:
         fitting = plan.fitting(wanted, _copies(replication, kafka_topics.brokers(admin)))
         _say_what_was_lowered(wanted, fitting)
         found = plan.differences(fitting, kafka_topics.look(admin, [topic.name for topic in fitting]))
         if not as_json:
             _print_differences(found)
         left = found
-        if any(one.kind.can_be_mended for one in found) and not dry_run and (yes or _confirmed()):
+        if any(one.kind.can_be_mended for one in found) and not dry_run and (yes or common.confirmed()):
             left = kafka_topics.apply(admin, fitting, found)
             if not as_json:
                 _print_outcome(left)
@@ -110,7 +120,7 @@ def show(as_json: common.AsJson = False) -> None:
     """
     from consumers.kafka import topics as kafka_topics
 
-    with kafka_topics.connect(common.kafka_bootstrap()) as admin:
+    with kafka_topics.connect(common.kafka_access()) as admin:
         found = kafka_topics.look(admin, kafka_topics.every_name(admin))
     if as_json:
         common.print_json({"topics": [{"name": name, **asdict(topic)} for name, topic in sorted(found.items())]})
@@ -123,14 +133,33 @@ def show(as_json: common.AsJson = False) -> None:
 def _read(path: Path) -> tuple[Topic, ...]:
     from ledger import yamlfile
 
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
+    named = Both("Name a topics file such as deploy/topics.yaml.", "请给出主题文件，如 deploy/topics.yaml。")
+    return yamlfile.parse(common.read_file(path, named), path.name, TopicsFile, HOW_TO).topics
+
+
+def _of_platforms(topics: Sequence[Topic], platforms: Sequence[str]) -> tuple[Topic, ...]:
+    """The topics, and after them those of each platform's own, made as the ones that all share are."""
+    for platform in platforms:
+        if not re.fullmatch(PLATFORM_ID, platform):
+            raise BadQuestion(
+                Both(f"{platform!r} is no platform's id.", f"{platform!r} 不是平台标识。"),
+                Both("See: danbao platforms list", "参见：danbao platforms list"),
+            )
+    shared = {topic.name: topic for topic in topics}
+    if platforms and (absent := [name for name in EACH_PLATFORMS if name not in shared]):
         raise BadQuestion(
-            Both(f"{path} cannot be read: {error.strerror}.", f"无法读取 {path}：{error.strerror}。"),
-            Both("Name a topics file such as deploy/topics.yaml.", "请给出主题文件，如 deploy/topics.yaml。"),
-        ) from None
-    return yamlfile.parse(raw, path.name, TopicsFile, HOW_TO).topics
+            Both(
+                f"The file has no {', '.join(absent)}, which a platform's own topic is made like.",
+                f"文件中没有 {'、'.join(absent)}，无法据以创建平台的专用主题。",
+            ),
+            HOW_TO,
+        )
+    own = (
+        shared[name].model_copy(update={"name": f"{name}.{platform}"})
+        for platform in platforms
+        for name in EACH_PLATFORMS
+    )
+    return (*topics, *(topic for topic in own if topic.name not in shared))
 
 
 def _copies(asked: int | None, brokers: int) -> int:
@@ -161,15 +190,6 @@ def _say_what_was_lowered(wanted: Sequence[Topic], fitting: Sequence[Topic]) -> 
                 f"副本数低于文件所列，仅供开发使用：{change}（{'、'.join(names)}）",
             )
         )
-
-
-def _confirmed() -> bool:
-    """Whether the reader says yes; an answer that is no yes, or none, is a no."""
-    if not sys.stdin.isatty():
-        common.notice(Both("Nothing was changed: give --yes.", "未作更改：请加 --yes。"))
-        return False
-    common.err.print(say("Make it so? [y/N] ", "是否应用？[y/N] "), end="", markup=False)
-    return sys.stdin.readline().strip().lower() in YES
 
 
 def _as_values(differences: "Sequence[Difference]") -> list[dict[str, Any]]:

@@ -13,13 +13,17 @@ AT_A_TIME = 50  # records, of which none is told in part
 
 
 class Rejected(NamedTuple):
-    """A rejected record, or one event of its list (item -1: the record as a whole), with where it came from."""
+    """A rejected record, or one event of its list (item -1: the record as a whole), with where it came from.
+
+    `platform_id`: whose it says it is; `owner_id`: whose own topic it came by.
+    """
 
     topic: str
     partition: int
     record_offset: int
     item: int
     platform_id: str | None
+    owner_id: str | None
     reason: str
     place: str
     detail: str

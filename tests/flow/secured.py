@@ -11,19 +11,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from consumers.kafka import broker, layout
-from consumers.kafka.settings import SCRAM, Access
+from consumers.kafka import broker, grants, layout, rights, topics
+from consumers.kafka.settings import SCRAM, Access, producer_options
+from ledger import yamlfile
+from ledger.cli.acls import HOW_TO, RIGHTS_FILE
+from schemas.orders import SIGNATURE_HEADER
+from schemas.rights import RightsFile, User
 
 ADMIN, ADMIN_PASSWORD = "admin", "the first password"
 AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+
+
+WAIT_S = 60
 
 
 @dataclass(frozen=True)
@@ -111,3 +120,92 @@ def _certificate(
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(layout.HOST))])
         building = building.add_extension(names, critical=False)
     return building.sign(signer, hashes.SHA256())
+
+
+# ---- users, rights, records
+
+
+def let_in(cluster: Secured, *users: str) -> None:
+    """Let users in, each by a password that is its name and some more."""
+    with topics.connect(cluster.access()) as admin:
+        for user in users:
+            grants.set_password(admin, user, password_of(user))
+
+
+def password_of(user: str) -> str:
+    return f"{user}, hush"
+
+
+def as_user(cluster: Secured, user: str) -> Access:
+    return cluster.access(user, password_of(user))
+
+
+def rights_file(platforms: list[str], *more: dict[str, Any]) -> RightsFile:
+    """The rights file that comes with the product, for these platforms, and more users."""
+    file = yamlfile.parse(RIGHTS_FILE.read_bytes(), RIGHTS_FILE.name, RightsFile, HOW_TO)
+    users = (*file.users, *(User.model_validate(one) for one in more))
+    return RightsFile(users=users, each_platform=file.each_platform, platforms=tuple(platforms))
+
+
+def give(cluster: Secured, file: RightsFile) -> None:
+    """Make the rights what the file says."""
+    wanted = rights.granted(file)
+    with topics.connect(cluster.access()) as admin:
+        found = grants.look(admin)
+        left = grants.apply(admin, wanted, rights.missing(wanted, found), rights.too_many(wanted, found))
+    assert left == ([], [])
+
+
+def make_topics(cluster: Secured, *names: str) -> None:
+    """Topics of one partition with the broker's time."""
+    one = {"num_partitions": 1, "replication_factor": 1, "configs": {"message.timestamp.type": "LogAppendTime"}}
+    with topics.connect(cluster.access()) as admin:
+        admin.create_topics(dict.fromkeys(names, one), wait_for_metadata=True)
+
+
+def send(access: Access, topic: str, value: bytes, signature: bytes | None = None) -> None:
+    """One record, acknowledged; raises what Kafka refuses it with."""
+    producer = KafkaProducer(**producer_options(access, "tests") | {"max_block_ms": 10_000})
+    try:
+        headers = [(SIGNATURE_HEADER, signature)] if signature else []
+        producer.send(topic, value=value, headers=headers).get(timeout=WAIT_S)
+    finally:
+        producer.close(timeout=2)
+
+
+def read(access: Access, topic: str, group: str, records: int) -> list[Any]:
+    """The first records of a topic, as a member of a group; raises what Kafka refuses them with."""
+    options = access.options() | {"group_id": group, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
+    reading = KafkaConsumer(**options, consumer_timeout_ms=WAIT_S * 1000)
+    try:
+        reading.subscribe([topic])
+        return [next(reading) for _ in range(records)]
+    finally:
+        reading.close(autocommit=False, timeout_ms=2_000)
+
+
+def read_without_group(access: Access, topic: str) -> list[Any]:
+    """The first records of a topic that one may at least see; raises what Kafka refuses them with."""
+    place = TopicPartition(topic, 0)
+    reading = KafkaConsumer(**access.options(), group_id=None, auto_offset_reset="none")
+    try:
+        reading.assign([place])
+        reading.seek(place, 0)
+        return list(reading.poll(WAIT_S * 1000).values())
+    finally:
+        reading.close(autocommit=False)
+
+
+def end_of(cluster: Secured, topic: str) -> int:
+    """How many records a topic holds."""
+    reading = KafkaConsumer(**cluster.access().options(), group_id=None)
+    try:
+        places = [TopicPartition(topic, number) for number in reading.partitions_for_topic(topic)]
+        return sum(reading.end_offsets(places).values())
+    finally:
+        reading.close(autocommit=False)
+
+
+def right(principal: str, name: str, match: str, may: str) -> rights.Right:
+    """A right on topics."""
+    return rights.Right(principal, "topic", name, match, may)

@@ -28,6 +28,7 @@ from typer.testing import CliRunner, Result
 from consumers.kafka import broker as kafka_broker
 from consumers.kafka import layout, plan, programs, topics
 from consumers.kafka.broker import Broker, Cluster, running, up
+from consumers.kafka.settings import Access
 from ledger import yamlfile
 from ledger.cli import common
 from ledger.cli.kafka import app
@@ -54,7 +55,7 @@ def producer(bootstrap: str, **options: Any) -> KafkaProducer:
 
 
 def make_topic(cluster: Cluster, name: str) -> None:
-    with topics.connect(cluster.bootstrap) as admin:
+    with topics.connect(Access(cluster.bootstrap)) as admin:
         admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
 
 
@@ -212,7 +213,7 @@ def test_a_record_of_the_largest_size_fits_and_one_of_fifty_million_bytes_is_ref
 def test_a_topic_that_nobody_made_is_not_made_by_writing_to_it(broker: Cluster) -> None:
     with producer(broker.bootstrap, max_block_ms=500) as writing, pytest.raises(KafkaTimeoutError):
         writing.send("misspelt", value=b"lost").get(WAIT_S)
-    with topics.connect(broker.bootstrap) as admin:
+    with topics.connect(Access(broker.bootstrap)) as admin:
         assert "misspelt" not in topics.every_name(admin)
 
 
@@ -231,7 +232,7 @@ def test_a_group_of_consumers_can_keep_its_place_on_one_broker(broker: Cluster) 
         with KafkaConsumer("groups", **options) as reading:
             assert next(reading).value == expected
             reading.commit()
-    with topics.connect(broker.bootstrap) as admin:
+    with topics.connect(Access(broker.bootstrap)) as admin:
         assert "__consumer_offsets" in admin.list_topics()
         assert not [name for name in topics.every_name(admin) if name.startswith("__")]
 
@@ -513,14 +514,14 @@ def test_an_ordinary_user_runs_it_too_and_not_in_anothers_directory(
 
 
 def leader(cluster: Cluster, topic: str) -> Broker:
-    with topics.connect(cluster.bootstrap) as admin:
+    with topics.connect(Access(cluster.bootstrap)) as admin:
         [described] = admin.describe_topics([topic])
     number = next(one["leader_id"] for one in described["partitions"] if one["partition_index"] == 0)
     return next(one for one in cluster.brokers if one.node_id == number)
 
 
 def in_sync(cluster: Cluster, topic: str) -> int:
-    with topics.connect(cluster.bootstrap) as admin:
+    with topics.connect(Access(cluster.bootstrap)) as admin:
         [described] = admin.describe_topics([topic])
     return min(len(one["isr_nodes"]) for one in described["partitions"])
 
@@ -532,7 +533,7 @@ def packaged() -> tuple[Topic, ...]:
 
 def test_three_brokers_lose_one_and_go_on_and_take_it_back(broker: Cluster, kafka_ground: Path) -> None:
     with running(kafka_ground / "three" / "kafka", brokers=3) as cluster:
-        with topics.connect(cluster.bootstrap) as admin:
+        with topics.connect(Access(cluster.bootstrap)) as admin:
             assert plan.fitting(packaged(), topics.brokers(admin)) == packaged()
             assert topics.apply(admin, packaged(), plan.differences(packaged(), {})) == []
         write(cluster, "claims.v1", b"before")
@@ -543,7 +544,7 @@ def test_three_brokers_lose_one_and_go_on_and_take_it_back(broker: Cluster, kafk
         assert not [one for one in kafka_broker.states(cluster) if one.answers and one.broker is lost]
         write(cluster, "claims.v1", b"without")
         assert leader(cluster, "claims.v1") is not lost
-        with topics.connect(cluster.bootstrap) as admin:
+        with topics.connect(Access(cluster.bootstrap)) as admin:
             assert topics.brokers(admin) == 3  # one that is down for a while is no reason for fewer copies
         lost.start()
         assert lost.pid not in (None, number)

@@ -11,8 +11,9 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner, Result
 
-from consumers.kafka import topics
+from consumers.kafka import settings, topics
 from consumers.kafka.broker import Cluster
+from consumers.kafka.settings import Access
 from ledger.cli import common
 from ledger.cli import topics as command
 from ledger.cli.topics import app
@@ -90,7 +91,7 @@ def edit(file: Path, line: str, other: str) -> None:
 
 def set_by_hand(broker: Cluster, name: str, **settings: str) -> None:
     values = {key.replace("_", "."): value for key, value in settings.items()}
-    with topics.connect(broker.bootstrap) as admin:
+    with topics.connect(Access(broker.bootstrap)) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, values)], incremental=True)
 
 
@@ -153,7 +154,7 @@ def test_what_somebody_set_by_hand_is_shown_and_set_right_and_the_rest_left(
         "left": [],
     }
     assert shown(run, name) == {"name": name, **AS_MADE}
-    with topics.connect(broker.bootstrap) as admin:
+    with topics.connect(Access(broker.bootstrap)) as admin:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name, ["segment.bytes"])]
         [left] = admin.describe_configs(asked)["topic"][name].values()
     assert left["value"] == "10485760"
@@ -195,7 +196,7 @@ def test_a_file_that_is_not_there_is_a_bad_question(run: Run, tmp_path: Path) ->
 
 def test_a_kafka_that_does_not_answer_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DANBAO_KAFKA_BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setattr(topics, "BOOTSTRAP_MS_MAX", 300)
+    monkeypatch.setattr(settings, "BOOTSTRAP_MS_MAX", 300)
     said = run("show")
     assert said.exit_code == 1
     assert "No Kafka answers at 127.0.0.1:1" in said.stderr
