@@ -9,18 +9,19 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import KafkaError, KafkaTimeoutError, RequestTimedOutError, SaslAuthenticationFailedError
 
 from consumers.kafka.settings import Access
 from ledger.errors import DanbaoError
 from schemas.both import Both
 
 Client = TypeVar("Client")
+TIME_RAN_OUT = (KafkaTimeoutError, RequestTimedOutError)  # the last try is cut short, which is no cause
 LOG = logging.getLogger("kafka.net.manager")
 
 
 class _Causes(logging.Handler):
-    """The errors that connections failed with, the last one last."""
+    """The errors that connections failed with, the last one last, but for time that ran out."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -29,7 +30,7 @@ class _Causes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         arguments = record.args if isinstance(record.args, tuple) else ()
         causes = (one for one in arguments if isinstance(one, BaseException))
-        self.found += [one for one in causes if not isinstance(one, KafkaTimeoutError)]
+        self.found += [one for one in causes if not isinstance(one, TIME_RAN_OUT)]
 
 
 def enter(make: Callable[..., Client], access: Access, options: dict[str, Any]) -> Client:

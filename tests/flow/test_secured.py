@@ -56,7 +56,7 @@ def cluster(kafka_ground: Path) -> Iterator[Secured]:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for what cannot be."""
-    monkeypatch.setattr(settings, "BOOTSTRAP_MS_MAX", 2_000)
+    monkeypatch.setattr(settings, "BOOTSTRAP_MS_MAX", 4_000)
 
 
 # ---- two platforms: A, and B who cheats
@@ -474,7 +474,7 @@ def test_a_user_who_has_a_password_gets_another_only_when_asked_for(desk: Desk) 
     with topics.connect(desk.cluster.access(user, new)):
         pass
     assert (new != old, len(new) > 40) == (True, True)
-    desk.monkeypatch.setattr(settings, "BOOTSTRAP_MS_MAX", 2_000)
+    desk.monkeypatch.setattr(settings, "BOOTSTRAP_MS_MAX", 4_000)
     assert "password" in no_entry(desk.cluster.access(user, old)).what.en
 
 
