@@ -51,7 +51,7 @@ published: .venv/dev.stamp
 # Needs uv (pip install uv); versions already locked stay as they are unless UPGRADE=1.
 lock:
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build pyproject.toml -o requirements.lock
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra broker --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra broker --extra traces --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean:

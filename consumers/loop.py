@@ -132,6 +132,11 @@ class Booker:
             self._known = registry.known(tx)
         self._looked = monotonic()
 
+    @property
+    def platform_ids(self) -> dict[int, str]:
+        """Number → name of every platform that is known."""
+        return {row.platform_no: row.platform_id for row in self._known.platforms}
+
     def head(self, topic: str, partition: int) -> Head:
         """How far a partition is booked."""
         with self._engine.connect() as connection:
@@ -250,8 +255,7 @@ class Booker:
 
     def _post(self, tx: Connection, sifted: Sifted, batch_id: int, numbers: dict[EntryKey, int]) -> Counter[Tariff]:
         """Write the entries for what was charged; returns the orders charged per tariff."""
-        platform_ids = {row.platform_no: row.platform_id for row in self._known.platforms}
-        changes = record.changes(tx, sifted, self._changing, platform_ids)
+        changes = record.changes(tx, sifted, self._changing, self.platform_ids)
         if changes:
             self._accounts.ensure(self._engine, premium_accounts(change.tariff for change in changes))
         counts = record.counts(sifted, changes)

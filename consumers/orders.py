@@ -18,7 +18,7 @@ from psycopg import Error as DriverError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from consumers.kafka.fetch import Batch, Fetcher
+from consumers.kafka.fetch import Batch, Facts, Fetcher, sqlstate
 from consumers.kafka.rejected import Teller
 from consumers.kafka.settings import Access
 from consumers.loop import Booker, Door, Outcome, Totals
@@ -40,10 +40,14 @@ PASSING_STATES = {"25006"}
 
 @dataclass(slots=True)
 class Hooks:
-    """Who listens: to each outcome with its batch, to lines for a person."""
+    """Who listens: to each batch as its booking begins, to each outcome with its batch, to lines for a person, and to
+    the same for a machine: a name and facts, in which nothing stands that a platform sent."""
 
+    on_booking: Callable[[Batch], None] = lambda batch: None
     on_outcome: Callable[[Outcome, Batch], None] = lambda outcome, batch: None
     on_notice: Callable[[Both], None] = lambda text: None
+    on_event: Callable[[str, Facts], None] = lambda name, facts: None
+    traces_max: int = 0  # of how many records of a batch the trace is kept
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ class Consumer:
     hooks: Hooks = field(default_factory=Hooks)
     totals: Totals = field(default_factory=Totals)
     stop: Event = field(default_factory=Event)
+    fetcher: Fetcher | None = None  # while it runs; for those who watch
     _wait_s: float = WAIT_S[0]
     _said_at: float = 0.0
     _told: set[TopicPartition] = field(default_factory=set)
@@ -68,9 +73,10 @@ class Consumer:
         gc.disable()  # see consumers.loop.run
         try:
             with (
-                Teller(self.engine, self.access, client_id, self.hooks.on_notice) as teller,
-                Fetcher(self.access, self.group, client_id, self.booker, self.doors, self._trouble) as fetcher,
+                Teller(self.engine, self.access, client_id, self._untold) as teller,
+                self._fetcher(client_id) as fetcher,
             ):
+                self.fetcher = fetcher
                 while not self.stop.is_set():
                     if batch := fetcher.next(TAKE_S):
                         self._book(fetcher, batch, teller)
@@ -80,12 +86,18 @@ class Consumer:
         finally:
             gc.enable()
 
+    def _fetcher(self, client_id: str) -> Fetcher:
+        on_event, traces_max = self.hooks.on_event, self.hooks.traces_max
+        terms = self._trouble, on_event, traces_max
+        return Fetcher(self.access, self.group, client_id, self.booker, self.doors, *terms)
+
     def _book(self, fetcher: Fetcher, batch: Batch, teller: Teller) -> None:
         """Book one batch, unless its partition was given away meanwhile."""
         partition = batch.partition
         with fetcher.booking(batch) as ours:
             if not ours:
                 return
+            self.hooks.on_booking(batch)
             try:
                 for intake in batch.intakes:
                     outcome = self.booker.book(intake, partition.head)
@@ -98,6 +110,9 @@ class Consumer:
             except Fenced as fenced:
                 fetcher.rewind(partition)
                 self.hooks.on_notice(fenced.what)
+                head = partition.head
+                facts: Facts = {"topic": head.topic, "partition": head.partition, "offset": head.next_offset}
+                self.hooks.on_event("fenced", facts)
                 return
             except (DBAPIError, DriverError) as error:
                 if not is_passing(error):
@@ -105,12 +120,16 @@ class Consumer:
                 fetcher.rewind(partition)
                 self._say_waiting(error)
             else:
+                if self._wait_s > WAIT_S[0]:
+                    self.hooks.on_event("database_answers", {})
                 self._wait_s = WAIT_S[0]
                 return
         self.stop.wait(self._wait_s)
         self._wait_s = min(self._wait_s * 2, WAIT_S[1])
 
     def _say_waiting(self, error: DBAPIError | DriverError) -> None:
+        facts: Facts = {"sqlstate": sqlstate(error) or "", "wait_ms": round(self._wait_s * 1000)}
+        self.hooks.on_event("waiting_for_database", facts)
         if monotonic() - self._said_at < NOTICE_S:
             return
         self._said_at = monotonic()
@@ -122,16 +141,20 @@ class Consumer:
             )
         )
 
-    def _trouble(self, error: DanbaoError) -> None:
+    def _trouble(self, error: DanbaoError, facts: Facts) -> None:
+        self.hooks.on_event("partition_stopped", facts)
         self.hooks.on_notice(Both(f"{error.what.en} {error.fix.en}", f"{error.what.zh}{error.fix.zh}"))
+
+    def _untold(self, text: Both) -> None:
+        self.hooks.on_event("rejections_untold", {})
+        self.hooks.on_notice(text)
 
 
 def is_passing(error: DBAPIError | DriverError) -> bool:
     """Whether to wait for the database rather than to give up: see PASSING_CLASSES."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    state = getattr(cause, "sqlstate", None)
+    state = sqlstate(error)
     if state is None:  # no server said it: the connection broke
-        return isinstance(cause, DriverError)
+        return isinstance(error.orig if isinstance(error, DBAPIError) else error, DriverError)
     return state in PASSING_STATES or state.startswith(PASSING_CLASSES)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
+from typing import Any
 
 from ledger.errors import BadQuestion, DanbaoError
 from schemas.both import Both
@@ -30,19 +31,23 @@ class Worker:
     process: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     starts_at: float = 0.0
-    deaths: int = 0
+    deaths: int = 0  # in a row
+    restarts: int = 0
     done: bool = False
 
 
 @dataclass(slots=True)
 class Workers:
-    """`count` processes of one command. `ends`: whether it is expected to end by itself."""
+    """`count` processes of one command. `ends`: whether it is expected to end by itself; `more`: what the command of
+    one seat has besides; `on_event`: who hears the same as `on_notice`, as a name and facts."""
 
     command: Sequence[str]
     count: int
     ends: bool
     on_notice: Callable[[Both], None]
     stop: Event = field(default_factory=Event)
+    more: Callable[[Worker], Sequence[str]] = lambda seat: ()
+    on_event: Callable[[str, dict[str, Any]], None] = lambda name, facts: None
     _seats: list[Worker] = field(default_factory=list)
 
     def run(self, on_look: Callable[[], None] = lambda: None) -> None:
@@ -62,7 +67,7 @@ class Workers:
             return
         if seat.process is None:
             if monotonic() >= seat.starts_at:
-                seat.process, seat.began = subprocess.Popen(self.command), monotonic()
+                seat.process, seat.began = subprocess.Popen([*self.command, *self.more(seat)]), monotonic()
         elif (code := seat.process.poll()) is not None:
             seat.process = None
             self._ended(seat, code)
@@ -87,6 +92,9 @@ class Workers:
             )
         pause_s = min(BACK_OFF_S[0] * 2 ** (seat.deaths - 1), BACK_OFF_S[1])
         seat.starts_at = monotonic() + pause_s
+        seat.restarts += 1
+        facts = {"process": seat.number, "exit_code": code, "pause_ms": round(pause_s * 1000), "times": seat.restarts}
+        self.on_event("worker_restarted", facts)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         self.on_notice(
             Both(

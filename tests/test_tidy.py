@@ -40,6 +40,8 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "platformdirs": {"consumers", "cli"},
+    "prometheus_client": {"consumers"},
+    "opentelemetry": {"consumers"},
 }
 # Outside the store, the shell passes connections on and may ask the tables of the store; no text, no dialect.
 OUTSIDE_THE_STORE = {
@@ -69,7 +71,11 @@ FLOATS = {
     "consumers/kafka/rejected.py": "seconds of patience",
     "consumers/orders.py": "seconds of waiting for the database",
     "consumers/workers.py": "seconds between starts",
+    "consumers/health.py": "seconds that an answer may take",
+    "consumers/metrics.py": "seconds that something took",
+    "consumers/steps.py": "seconds that a step took",
     "ledger/cli/ingest.py": "seconds that a run took",
+    "ledger/cli/status.py": "events a second",
 }
 EXACT_ONLY = ("ledger/journal.py", "ledger/rating.py", "ledger/settlement.py", "ledger/store/journal.py")
 

@@ -7,11 +7,13 @@ polled and read, and while the database stands still it goes on polling, so that
 
 Where a partition begins is always its head in the ledger, never Kafka's committed offset, which is told only for
 those who look at lag. A head that the broker does not hold stops the partition: see `_lost`.
+
+Who watches reads `lags`, `is_member` and `turned_at` from other threads; each is replaced whole, never changed.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from threading import Event, RLock, Thread
@@ -37,6 +39,9 @@ from ledger.store.heads import Head
 from schemas.both import Both
 from schemas.orders import SIGNATURE_HEADER
 
+TRACE_HEADER = "traceparent"  # W3C Trace Context
+TRACE_BYTES_MAX = 256
+
 BUFFER_BYTES_MAX = 32 * 1024 * 1024  # gathered for all partitions, before reading
 POLL_BYTES = 4 * 1024 * 1024  # about so many at a time
 POLL_RECORDS_MAX = 2_000
@@ -49,13 +54,14 @@ NOTHING_S = 10.0  # a member that gets no partition for so long has nothing to d
 CLOSE_MS = 5_000
 LOG_APPEND_TIME = 1
 
-Trouble = Callable[[DanbaoError], None]
+Facts = dict[str, str | int | list[str]]
+Trouble = Callable[[DanbaoError, Facts], None]
 
 
 @dataclass(eq=False, slots=True)
 class Partition:
-    """One partition while it is ours, from one seek to the next. `under_way`: batches handed over and not booked yet;
-    `lost`: what was fetched of it is void."""
+    """One partition while it is ours, from one seek to the next. `under_way`: when the first record arrived (µs since
+    1970) of each batch that is handed over and not booked yet; `lost`: what was fetched of it is void."""
 
     tp: TopicPartition
     door: Door
@@ -64,41 +70,65 @@ class Partition:
     size: int = 0
     events: int = 0
     since: float = 0.0
-    under_way: int = 0
+    under_way: deque[int] = field(default_factory=deque)
     lost: bool = False
+    traces: list[bytes] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
         return self.events >= EVENTS_PER_BATCH or self.size >= BATCH_BYTES_MAX
 
+    @property
+    def oldest_us(self) -> int | None:
+        """When the oldest record arrived that is fetched and not booked."""
+        with suppress(IndexError):  # the other thread may take the last one meanwhile
+            return self.under_way[0]
+        return self.records[0].arrived_us if self.records else None
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one partition, read. More than one intake where they hold more events than a batch can number."""
+    """Records of one partition, read. More than one intake where they hold more events than a batch can number.
+
+    `read`: when reading began and ended, by the monotonic clock; `traces`: traceparents of some of the records.
+    """
 
     partition: Partition
     intakes: list[Intake]
     polled_at: float
+    read: tuple[float, float]
+    traces: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a partition is behind, in records; None: not known yet."""
+    """How far a partition is behind, in records (None: not known yet), and when the oldest of them arrived that was
+    fetched (µs since 1970; None: there is none)."""
 
     topic: str
     partition: int
     records: int | None
     stopped: bool
+    oldest_us: int | None
 
 
 class Fetcher:
     """Fetches the topics of `doors` as a member of a group; see the module's docstring."""
 
     def __init__(
-        self, access: Access, group: str, client_id: str, booker: Booker, doors: dict[str, Door], on_trouble: Trouble
+        self,
+        access: Access,
+        group: str,
+        client_id: str,
+        booker: Booker,
+        doors: dict[str, Door],
+        on_trouble: Trouble,
+        on_event: Callable[[str, Facts], None],
+        traces_max: int,
     ) -> None:
         self._access, self._options = access, consumer_options(access, group, client_id)
         self._booker, self._doors, self._on_trouble = booker, doors, on_trouble
+        self._group, self._on_event, self._traces_max = group, on_event, traces_max
         self._ready: Queue[Batch] = Queue(maxsize=1)
         self._booking = RLock()  # held while a batch is booked; a partition is given away only between batches
         self._idle = True
@@ -115,6 +145,7 @@ class Fetcher:
         self._joined_at: float | None = None
         self.at_end = False  # whether all is booked that the partitions held when they became ours
         self.lags: list[Lag] = []
+        self.turned_at = monotonic()
         self._thread = Thread(target=self._run, name="fetch", daemon=True)
 
     def __enter__(self) -> "Fetcher":
@@ -144,12 +175,20 @@ class Fetcher:
         """While a batch is booked; False when its partition is no longer ours."""
         with self._booking:
             yield not batch.partition.lost
-            batch.partition.under_way -= 1
+            if not batch.partition.lost:
+                batch.partition.under_way.popleft()
 
     def rewind(self, partition: Partition) -> None:
         """Forget what was fetched of a partition and begin again at its head in the ledger."""
         partition.lost = True
         self._to_seek.append(partition.tp)
+
+    # ---- for those who watch
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group has taken us in, with partitions or without."""
+        return self._joined_at is not None and not self.stopped.is_set()
 
     # ---- the thread
 
@@ -173,6 +212,7 @@ class Fetcher:
 
     def _turn(self) -> None:
         """Once round: seek what waits for its head, poll, gather, hand over, tell."""
+        self.turned_at = monotonic()
         if self._to_seek and monotonic() >= self._retry_at:
             self._seek()
         for tp, records in self._poll().items():
@@ -230,7 +270,11 @@ class Fetcher:
         for record in polled:
             raw = record.value or b""
             arrived_us = record.timestamp * 1_000 if record.timestamp_type == LOG_APPEND_TIME else now_us
-            signature = _signature(record.headers) if record.headers else None
+            signature = None
+            if record.headers:
+                signature = _signature(record.headers)
+                if len(one.traces) < self._traces_max:
+                    one.traces += _traces(record.headers)
             one.records.append(Record(record.offset, arrived_us, raw, signature))
             one.size += len(raw)
             one.events += about(raw)
@@ -247,15 +291,17 @@ class Fetcher:
             return
         one = max(ready, key=lambda each: each.events)
         records, one.records, one.size, one.events = one.records, [], 0, 0
-        polled_at = one.since
-        one.under_way += 1
+        traces, one.traces = one.traces, []
+        polled_at, began = one.since, monotonic()
+        one.under_way.append(records[0].arrived_us)
         try:
             intakes = list(self._booker.intakes(records, one.door))
-        except (DBAPIError, DriverError):  # the registry could not be looked up; the booking side says why
+        except (DBAPIError, DriverError) as error:  # the registry could not be looked up
+            self._say_waiting(error)
             self.rewind(one)
             return
         try:
-            self._ready.put_nowait(Batch(one, intakes, polled_at))
+            self._ready.put_nowait(Batch(one, intakes, polled_at, (began, monotonic()), traces))
         except Full:
             raise AssertionError("only this thread hands over") from None
 
@@ -282,15 +328,21 @@ class Fetcher:
         if news:
             self._consumer.commit_async(offsets=news, callback=lambda offsets, answer: None)
             self._told |= {tp: heads[tp] for tp in news}
-        self.lags = [
-            Lag(tp.topic, tp.partition, _behind(self._consumer.highwater(tp), one.head), tp in self._stopped)
-            for tp, one in ours.items()
-        ]
+        self.lags = [self._lag(tp, one) for tp, one in ours.items()]
+
+    def _lag(self, tp: TopicPartition, one: Partition) -> Lag:
+        if tp in self._stopped:  # nothing is fetched of it, so nobody says where it ends now
+            return Lag(tp.topic, tp.partition, max(0, self._ends[tp] - one.head.next_offset), True, None)
+        behind = _behind(self._consumer.highwater(tp), one.head)
+        return Lag(tp.topic, tp.partition, behind, False, one.oldest_us)
 
     # ---- partitions come and go
 
     def _on_assigned(self, assigned: list[TopicPartition]) -> None:
         """Paused until their heads are read: the position must be ours before anything is fetched."""
+        if self._joined_at is None:
+            self._on_event("joined", {"group": self._group, "topics": sorted(self._doors)})
+        self._on_event("assigned", {"partitions": _names(assigned)})
         for tp in assigned:
             if tp not in self._ours:
                 self._consumer.seek(tp, 0)
@@ -300,6 +352,7 @@ class Fetcher:
 
     def _on_revoked(self, revoked: list[TopicPartition]) -> None:
         """Void what was fetched of them; a batch of theirs that is being booked is waited for."""
+        self._on_event("revoked", {"partitions": _names(revoked)})
         for tp in revoked:
             if one := self._ours.get(tp):
                 one.lost = True
@@ -327,7 +380,9 @@ class Fetcher:
             heads = {tp: self._booker.head(tp.topic, tp.partition) for tp in wanted}
         except AuthorizationError as error:  # no waiting helps
             raise _refused(error) from error
-        except (DBAPIError, DriverError, KafkaError):
+        except (DBAPIError, DriverError, KafkaError) as error:
+            if not isinstance(error, KafkaError):
+                self._say_waiting(error)
             self._to_seek.extend(wanted)
             self._retry_at = monotonic() + RETRY_S
             return
@@ -336,13 +391,16 @@ class Fetcher:
             self._ours[tp] = Partition(tp, self._doors[tp.topic], head)
             if lost := _lost(head, begins[tp], ends[tp]):
                 self._stopped[tp] = lost
-                self._on_trouble(lost)
+                self._on_trouble(lost, _place(head) | {"broker_from": begins[tp], "broker_until": ends[tp]})
                 continue
             self._consumer.seek(tp, head.next_offset)
             if not self._paused:
                 self._consumer.resume(tp)
         if self._ours and len(self._stopped) == len(self._ours):
             raise next(iter(self._stopped.values()))
+
+    def _say_waiting(self, error: DBAPIError | DriverError) -> None:
+        self._on_event("waiting_for_database", {"sqlstate": sqlstate(error) or "", "wait_ms": round(RETRY_S * 1000)})
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -358,10 +416,27 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._fetcher._on_revoked(list(revoked))
 
 
+def sqlstate(error: DBAPIError | DriverError) -> str | None:
+    """What the server says it was; None where no server said it."""
+    return getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+
+
 def _signature(headers: list[tuple[str, bytes | None]]) -> bytes | None:
     """The signature that came with a record; one that is too long stays so, and is bad."""
     found = next((value for key, value in headers if key == SIGNATURE_HEADER), None)
     return None if found is None else found[: SIGNATURE_BYTES + 1]
+
+
+def _traces(headers: list[tuple[str, bytes | None]]) -> list[bytes]:
+    return [value for key, value in headers if key == TRACE_HEADER and value and len(value) <= TRACE_BYTES_MAX][:1]
+
+
+def _names(partitions: list[TopicPartition]) -> list[str]:
+    return [f"{tp.topic}[{tp.partition}]" for tp in sorted(partitions)]
+
+
+def _place(head: Head) -> Facts:
+    return {"topic": head.topic, "partition": head.partition, "offset": head.next_offset}
 
 
 def _behind(high_water: int | None, head: Head) -> int | None:

@@ -24,6 +24,7 @@ from ledger.cli import (
     run,
     settle,
     simulate,
+    status,
     usage,
     windows,
 )
@@ -68,6 +69,7 @@ _COMMANDS = (
     ("windows", windows.windows),
     ("explain", explain.explain),
     ("simulate", simulate.simulate),
+    ("status", status.status),
 )
 for _name, _function in _COMMANDS:
     app.command(_name, cls=usage.Command)(_function)

@@ -180,6 +180,11 @@ def command(mandarin: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def notice(message: Both) -> None:
+    """A line for a person who waits, on stderr."""
+    err.print(say(*message), markup=False, style="dim")
+
+
 def told_as(error: BaseException) -> DanbaoError | None:
     """What an exception is told as; None where it is an error of ours, to be seen whole.
 
@@ -203,7 +208,7 @@ def _unreachable(error: OSError) -> DanbaoError:
 
 
 @contextmanager
-def database(role: str) -> Iterator["Engine"]:
+def database(role: str, on_notice: Callable[[Both], None] = notice) -> Iterator["Engine"]:
     """An engine on the ledger, every connection in the given database role, the schema up to date.
 
     Starts the embedded server when `DANBAO_DATABASE_URL` names no other, and stops it when this was
@@ -216,7 +221,7 @@ def database(role: str) -> Iterator["Engine"]:
         with connect.ledger(url, role) as engine:
             yield engine
     else:
-        with running(home(), notice) as url, connect.ledger(url, role) as engine:
+        with running(home(), on_notice) as url, connect.ledger(url, role) as engine:
             yield engine
 
 
@@ -232,13 +237,13 @@ def kafka_home() -> Path:
     return home() / "kafka"
 
 
-def kafka_bootstrap() -> str:
+def kafka_bootstrap(on_notice: Callable[[Both], None] = notice) -> str:
     """The Kafka to speak to: `DANBAO_KAFKA_BOOTSTRAP`, else the one of this home while it runs."""
     from consumers.kafka import broker
 
     if named := os.environ.get("DANBAO_KAFKA_BOOTSTRAP", "").strip():
         return named
-    if ours := broker.address(kafka_home(), notice):
+    if ours := broker.address(kafka_home(), on_notice):
         return ours
     raise DanbaoError(
         Both(
@@ -252,11 +257,11 @@ def kafka_bootstrap() -> str:
     )
 
 
-def kafka_access() -> "Access":
+def kafka_access(on_notice: Callable[[Both], None] = notice) -> "Access":
     """That Kafka, and who we are there: `DANBAO_KAFKA_CA`, `DANBAO_KAFKA_USER`, `DANBAO_KAFKA_PASSWORD_FILE`."""
     from consumers.kafka import settings
 
-    return settings.access(kafka_bootstrap())
+    return settings.access(kafka_bootstrap(on_notice))
 
 
 def read_file(path: Path, how_to: Both) -> bytes:
@@ -275,11 +280,6 @@ def confirmed() -> bool:
         return False
     err.print(say("Make it so? [y/N] ", "是否应用？[y/N] "), end="", markup=False)
     return sys.stdin.readline().strip().lower() in YES
-
-
-def notice(message: Both) -> None:
-    """A line for a person who waits, on stderr."""
-    err.print(say(*message), markup=False, style="dim")
 
 
 @contextmanager

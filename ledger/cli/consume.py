@@ -4,10 +4,13 @@ In: `DANBAO_KAFKA_BOOTSTRAP` and the credentials of consumers/kafka/settings.py.
 all booked with --to-end; 1 something had to stop.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from threading import Event
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,15 +19,22 @@ import typer
 
 from ledger.cli import common, ingest, usage
 from ledger.cli.common import say
+from ledger.errors import BadQuestion, DanbaoError
 from ledger.money import yuan
+from schemas.both import Both
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from consumers.kafka.settings import Access
+    from consumers.log import Log
     from consumers.loop import Door
+    from consumers.watch import Watch
+    from consumers.workers import Worker
 
 WORKERS_MAX = 64
+PORT_MAX = 65_535
+OF_THE_WHOLE = ("--workers", "--metrics-port")  # options that a worker does not take over
 LOOKS_A_LINE = 10  # of the ten a second that the supervisor makes
 
 app = typer.Typer(
@@ -57,6 +67,56 @@ _ToEnd = Annotated[
 _Group = Annotated[str, typer.Option(help=say("Consumer group.", "消费组。"))]
 
 _Quiet = Annotated[bool, typer.Option("--quiet", help=say("No totals at the end.", "结束时不显示合计。"))]
+_MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=PORT_MAX,
+        help=say(
+            "Serve /metrics, /healthz and /readyz here; more processes take the ports after it. Default: off.",
+            "在此端口提供 /metrics、/healthz 与 /readyz；多个进程依次使用其后的端口。默认关闭。",
+        ),
+    ),
+]
+_MetricsHost = Annotated[
+    str, typer.Option(help=say("On which address; others than loopback see it too.", "监听地址；默认仅本机可访问。"))
+]
+
+
+class LogFormat(StrEnum):
+    """How a consumer says what happens."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+_Log = Annotated[
+    LogFormat,
+    typer.Option(
+        help=say(
+            "json: one JSON object a line on stderr, without anything that a platform sent.",
+            "json：标准错误每行一个 JSON 对象，不含平台报送的任何内容。",
+        )
+    ),
+]
+_Restarts = Annotated[int, typer.Option("--restarts", hidden=True, min=0, help=say("For workers.", "供工作进程用。"))]
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How the consumers of this command are watched."""
+
+    port: int | None
+    host: str
+    log: "Log | None"
+    restarts: int
+
+    def notice(self, text: Both) -> None:
+        """A line for a person, or for a machine."""
+        if self.log:
+            self.log.told("notice", {"text": text.en})
+        else:
+            common.notice(text)
 
 
 @app.command(cls=usage.Command)
@@ -68,6 +128,10 @@ def orders(
     to_end: _ToEnd = False,
     group: _Group = "danbao-orders",
     quiet: _Quiet = False,
+    metrics_port: _MetricsPort = None,
+    metrics_host: _MetricsHost = "127.0.0.1",
+    log: _Log = LogFormat.TEXT,
+    restarts: _Restarts = 0,
     as_json: common.AsJson = False,
 ) -> None:
     """Book order topics from where the ledger stands, each batch one transaction; SIGTERM stops it within one batch.
@@ -77,17 +141,27 @@ def orders(
     from consumers import orders as streams
     from ledger.store.connect import INGEST
 
+    if metrics_port and metrics_port + workers - 1 > PORT_MAX:
+        raise BadQuestion(
+            Both(
+                f"{workers} processes have no {workers} ports from {metrics_port} on.",
+                f"自 {metrics_port} 起不足 {workers} 个端口，不够 {workers} 个进程使用。",
+            ),
+            Both("Give a smaller --metrics-port.", "请改用较小的 --metrics-port。"),
+        )
     topics = streams.own_topics(iter(topic or [streams.ORDERS]))
     if platform:
         topics = dict.fromkeys(topics, platform)
-    access = common.kafka_access()
-    with common.database(INGEST) as engine, _stopped_by_signals() as stop:
-        started = perf_counter()
-        doors = streams.doors_for(engine, topics)
-        if workers == 1:
-            result = _consume(engine, access, doors, group, to_end, stop)
-        else:
-            result = _watch(engine, doors, workers, to_end, stop)
+    watching = Watching(metrics_port, metrics_host, _log(log), restarts)
+    with _told_to(watching.log, as_json):
+        access = common.kafka_access(watching.notice)
+        with common.database(INGEST, watching.notice) as engine, _stopped_by_signals() as stop:
+            started = perf_counter()
+            doors = streams.doors_for(engine, topics)
+            if workers == 1:
+                result = _consume(engine, access, doors, group, to_end, stop, watching)
+            else:
+                result = _supervise(engine, doors, workers, to_end, stop, watching)
     result["seconds"] = round(perf_counter() - started, 3)
     if as_json:
         common.print_json(result)
@@ -95,23 +169,74 @@ def orders(
         ingest.show(result)
 
 
+def _log(wanted: LogFormat) -> "Log | None":
+    """The log for machines, which from now on has stderr to itself."""
+    from consumers.log import Log
+
+    if wanted is LogFormat.TEXT:
+        return None
+    log = Log(sys.stderr.buffer)
+    log.take_over()
+    return log
+
+
+@contextmanager
+def _told_to(log: "Log | None", as_json: bool) -> Iterator[None]:
+    """What ends the command is said to the log, where there is one, and not beside it."""
+    try:
+        yield
+    except DanbaoError as error:
+        if log is None:
+            raise
+        log.told("ended", {"why": error.what.en, "fix": error.fix.en})
+        if as_json:
+            common.print_json({"error": say(*error.what), "fix": say(*error.fix)})
+        raise typer.Exit(error.exit_code) from None
+
+
 def _consume(
-    engine: "Engine", access: "Access", doors: "dict[str, Door]", group: str, to_end: bool, stop: Event
+    engine: "Engine",
+    access: "Access",
+    doors: "dict[str, Door]",
+    group: str,
+    to_end: bool,
+    stop: Event,
+    watching: Watching,
 ) -> dict[str, Any]:
     """Consume in this process."""
-    from consumers import loop
-    from consumers.orders import Consumer, Hooks
+    from consumers import health, loop
+    from consumers.orders import Consumer
     from ledger import rulebook
+    from ledger.store import progress
 
-    booker = loop.Booker(engine, rulebook.load(), loop.switch_from_environment())
-    hooks = Hooks(on_notice=common.notice)
     started = perf_counter()
-    consumer = Consumer(engine, booker, access, doors, group, hooks, stop=stop)
-    consumer.run(to_end)
+    with _watch(watching) as watch, ExitStack() as served:
+        booker = loop.Booker(engine, rulebook.load(), watch.switch(loop.switch_from_environment()))
+        hooks = watch.hooks(booker, watching.notice)
+        consumer = Consumer(engine, booker, access, doors, group, hooks, stop=stop)
+        if watch.metrics and watching.port:
+            watch.metrics.watch(lambda: consumer.fetcher.lags if consumer.fetcher else [])
+            there, registry = (watching.host, watching.port), watch.metrics.registry
+            served.enter_context(health.serving(*there, registry, consumer, lambda: progress.answers(engine)))
+        consumer.run(to_end)
     return ingest.summary(ingest.Booked(consumer.totals), perf_counter() - started)
 
 
-def _watch(engine: "Engine", doors: "dict[str, Door]", workers: int, to_end: bool, stop: Event) -> dict[str, Any]:
+@contextmanager
+def _watch(watching: Watching) -> "Iterator[Watch]":
+    """Those who watch a consumer, as the command and OpenTelemetry's variables ask for them."""
+    from consumers import trace
+    from consumers.metrics import Metrics
+    from consumers.watch import Watch
+
+    with trace.tracer(os.environ) as tracer:
+        metrics = Metrics(watching.restarts) if watching.port else None
+        yield Watch(metrics, trace.Traces(tracer) if tracer else None, watching.log)
+
+
+def _supervise(
+    engine: "Engine", doors: "dict[str, Door]", workers: int, to_end: bool, stop: Event, watching: Watching
+) -> dict[str, Any]:
     """Let worker processes consume, and say how far they are."""
     from consumers.workers import Workers
     from ledger.store import progress
@@ -119,8 +244,19 @@ def _watch(engine: "Engine", doors: "dict[str, Door]", workers: int, to_end: boo
     topics, started = list(doors), perf_counter()
     with engine.connect() as connection:
         before = progress.last_batch(connection)
-    watched = Workers(_one_worker(), workers, to_end, common.notice, stop)
-    with _progress(engine, before, topics) as look:
+
+    def of_its_own(seat: "Worker") -> list[str]:
+        return (
+            [f"--metrics-port={watching.port + seat.number - 1}", f"--restarts={seat.restarts}"]
+            if watching.port
+            else []
+        )
+
+    on_notice = (lambda text: None) if watching.log else common.notice
+    watched = Workers(_one_worker(), workers, to_end, on_notice, stop, of_its_own)
+    if watching.log:
+        watched.on_event = watching.log.told
+    with _progress(engine, before, topics, common.err.is_terminal and not watching.log) as look:
         watched.run(look)
     with engine.connect() as connection:
         booked = progress.booked_since(connection, before, topics)
@@ -137,28 +273,28 @@ def _one_worker() -> list[str]:
     arguments = iter(sys.argv[1:])
     kept = []
     for argument in arguments:
-        if argument == "--workers":
+        if argument in OF_THE_WHOLE:
             next(arguments, None)
-        elif not argument.startswith("--workers=") and argument != "--json":
+        elif not argument.startswith(tuple(f"{option}=" for option in OF_THE_WHOLE)) and argument != "--json":
             kept.append(argument)
     return [sys.executable, "-m", "ledger.cli.app", *kept, "--quiet"]
 
 
 @contextmanager
-def _progress(engine: "Engine", before: int, topics: list[str]) -> Iterator[Callable[[], None]]:
-    """A line on stderr, where that is a terminal, that says how much is booked and how fast."""
+def _progress(engine: "Engine", before: int, topics: list[str], shown: bool) -> Iterator[Callable[[], None]]:
+    """A line on stderr, where it is shown, that says how much is booked and how fast."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from ledger.store import progress
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=common.err, transient=True, disable=not common.err.is_terminal) as bar:
+    with Progress(*columns, console=common.err, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=None)
         state = {"looks": 0, "events": 0, "at": perf_counter()}
 
         def look() -> None:
             state["looks"] += 1
-            if not common.err.is_terminal or state["looks"] % LOOKS_A_LINE:
+            if not shown or state["looks"] % LOOKS_A_LINE:
                 return
             with engine.connect() as connection:
                 events = progress.booked_since(connection, before, topics)["events"]

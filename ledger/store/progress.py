@@ -1,11 +1,37 @@
-"""How far streams are booked. In: topics, and a batch to count from. Out: sums of what was booked since."""
+"""How far streams are booked, and how the books stand. In: where to count from. Out: sums, rows.
 
-from typing import Any
+What is looked at every few seconds costs the same however much is stored: heads, the ends of indexes, small tables.
+"""
 
-from sqlalchemy import Connection, func, select
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from ledger.store.queries import sql
-from ledger.store.tables import batch
+from ledger.store.tables import batch, settlement, source
+
+BATCHES_MAX = 600  # looked at for the rate of a partition
+
+
+class Sealed(NamedTuple):
+    """A settled month of a province, and what was declared."""
+
+    province: str
+    month: date
+    declared_fen: int
+    sealed_at: datetime
+
+
+def answers(engine: Engine) -> bool:
+    """Whether the database answers."""
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(select(1)) == 1
+    except SQLAlchemyError:  # also that no connection was free
+        return False
 
 
 def last_batch(connection: Connection) -> int:
@@ -21,3 +47,30 @@ def booked_since(connection: Connection, batch_id: int, topics: list[str]) -> di
 def rejected_since(connection: Connection, batch_id: int, topics: list[str]) -> dict[str, Any]:
     """Events rejected in those batches, by reason."""
     return dict(connection.execute(sql("rejected_since"), {"batch_id": batch_id, "topics": topics}).tuples().all())
+
+
+def streams(connection: Connection) -> list[str]:
+    """The topics that were consumed."""
+    return list(connection.scalars(select(source.c.topic).where(source.c.stream).order_by(source.c.topic)))
+
+
+def stream_heads(connection: Connection, since: datetime) -> Sequence[Row[Any]]:
+    """Topic, partition, next_offset, booked_at, and events since then, of streams and the inbox."""
+    return connection.execute(sql("stream_heads"), {"since": since, "batches": BATCHES_MAX}).all()
+
+
+def freshness(connection: Connection) -> Sequence[Row[Any]]:
+    """Platform, province, the newest day that has orders, and when orders of that day were last booked."""
+    return connection.execute(sql("freshness")).all()
+
+
+def rejected_recently(connection: Connection, since: datetime) -> dict[str, int]:
+    """Reason → events rejected since then."""
+    return {row.reason: row.events for row in connection.execute(sql("rejected_recently"), {"since": since})}
+
+
+def settlements(connection: Connection) -> list[Sealed]:
+    """Every settlement, the newest of a province first."""
+    there = settlement.c
+    wanted = select(there.province, there.month, there.declared_fen, there.sealed_at)
+    return [Sealed(*row) for row in connection.execute(wanted.order_by(there.province, there.month.desc()))]
