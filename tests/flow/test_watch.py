@@ -100,12 +100,9 @@ def running(*arguments: Any, **environment: str) -> Iterator[subprocess.Popen[st
     process = command(*arguments, **environment)
     try:
         yield process
+    finally:  # asked also when the test failed: a supervisor that is killed leaves its workers behind
         process.send_signal(signal.SIGTERM)
         process.wait(WAIT_S)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def marked(order: int, **terms: Any) -> dict[str, Any]:
