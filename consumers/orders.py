@@ -26,8 +26,9 @@ from ledger.errors import DanbaoError, Fenced
 from ledger.identity import Stream
 from ledger.store import reference, registry
 from schemas.both import Both
+from schemas.orders import ORDERS_TOPIC
 
-ORDERS = "orders.v1"
+ORDERS = ORDERS_TOPIC
 GROUP = "danbao-orders"
 TAKE_S = 0.1
 WAIT_S = (0.2, 10.0)  # for the database: at first, and at most

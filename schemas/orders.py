@@ -21,6 +21,8 @@ EVENTS_PER_RECORD_MAX = 5_000
 TEXT_CHARS_MAX = 64
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 EVENT_MINUTES_AHEAD_MAX = 10
+ORDERS_TOPIC = "orders.v1"  # which all platforms share; orders.v1.NAME is the own topic of the platform NAME
+REJECTED_TOPIC = "orders.rejected.v1"
 SIGNATURE_HEADER = "danbao-signature"  # of a stream's record: a detached Ed25519 signature of its bytes, 64 bytes
 SOURCE_BEGINS = "/platforms/"
 
@@ -253,6 +255,18 @@ REASON_MEANINGS: dict[Reason, Both] = {
     ),
     Reason.UNSIGNED: Both("the record should be signed and is not", "记录应当签名而未签名"),
     Reason.BAD_SIGNATURE: Both("the signature is not the platform's", "签名不是该平台企业的有效签名"),
+}
+
+# What comes with a record of REJECTED_TOPIC, each as text in UTF-8 under danbao-NAME.
+REJECTED_HEADERS: dict[str, str] = {
+    "reason": "why, as a code",
+    "place": "where in the record",
+    "detail": "what was wrong, and what to do",
+    "topic": "the topic that the record was sent to",
+    "partition": "its partition there",
+    "offset": "its offset there",
+    "item": "which event of the record's list, from 0; -1: the record as a whole",
+    "cut": "how many bytes it had, where it was too long to be sent back whole; else absent",
 }
 
 one_event: TypeAdapter[Any] = TypeAdapter(OrderEvent)

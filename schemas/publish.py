@@ -22,7 +22,7 @@ from schemas.rulebook import RuleFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DIRECTORY = Path(__file__).parent / "published"
-CHANNEL = "orders.v1"
+CHANNEL = orders.ORDERS_TOPIC
 KAFKA_BINDING = "0.5.0"
 
 ANSWER_MEANINGS: dict[Answer, str] = {

@@ -32,8 +32,9 @@ from ledger.errors import DanbaoError
 from ledger.store import rejections
 from ledger.store.heads import Head
 from schemas.both import Both
+from schemas.orders import REJECTED_TOPIC
 
-TOPIC = "orders.rejected.v1"
+TOPIC = REJECTED_TOPIC
 VALUE_BYTES_MAX = 9 * 1024 * 1024
 PATIENCE_MS = 10_000
 RETRY_S = 5.0

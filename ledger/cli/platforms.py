@@ -1,4 +1,4 @@
-"""danbao platforms: register platform enterprises, list them, show one."""
+"""danbao platforms: register platform enterprises, list them, show one; their keys are in `keys`."""
 
 from datetime import date
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from rich.table import Table
 from sqlalchemy import Connection, select
 
 from ledger import shape_faults
-from ledger.cli import common, usage
+from ledger.cli import common, keys, usage
 from ledger.cli.common import say
 from ledger.errors import BadQuestion
 from ledger.store import connect, registry
@@ -19,6 +19,7 @@ from schemas.codes import LINE_NAMES, PROVINCES, Line
 from schemas.platforms import PlatformRegistration
 
 app = typer.Typer(cls=usage.Group, no_args_is_help=True, help=say("Platform enterprises.", "平台企业。"))
+app.add_typer(keys.app, name="key")
 
 
 @app.command(cls=usage.Command)
