@@ -52,6 +52,11 @@ def plain_suffix(path: Path) -> str:
 
 def read_lines(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
     """The lines of a file without their ends, blank ones left out; `on_bytes` hears of stored bytes read."""
+    return filter(None, every_line(path, on_bytes))
+
+
+def every_line(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
+    """The same with the blank ones, so that they can be numbered."""
     blocks = _blocks(path, on_bytes)
     rest = next(blocks, b"").removeprefix(_BOM)
     for block in chain(blocks, (b"",)):
@@ -69,10 +74,8 @@ def read_lines(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> 
                 ),
             )
         for line in lines:
-            if bare := line.rstrip(b"\r"):
-                yield bare
-    if bare := rest.rstrip(b"\r"):
-        yield bare
+            yield line.rstrip(b"\r")
+    yield rest.rstrip(b"\r")
 
 
 def _blocks(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from ledger.cli import (
     ingest,
     kafka,
     platforms,
+    push,
     rules,
     run,
     settle,
@@ -64,6 +65,7 @@ def danbao(
 _COMMANDS = (
     ("run", run.run),
     ("ingest", ingest.ingest),
+    ("push", push.push),
     ("settle", settle.settle),
     ("balance", balance.balance),
     ("windows", windows.windows),
