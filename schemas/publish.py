@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import orders
-from schemas.codes import PLATFORM_ID, Answer
+from schemas.codes import PLATFORM_ID, Answer, Reason
 from schemas.mapping import MappingFile
 from schemas.platforms import PlatformRegistration
 from schemas.rulebook import RuleFile
@@ -62,6 +62,18 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
     _example(3, "completed", "2026-10-03T04:41:05Z", {}),
     _example(4, "cancelled", "2026-10-03T12:41:05+08:00", {"reason": "customer_absent"}, order=18),
 )
+EXAMPLE_REJECTED = _example(
+    1, "accepted", "2026-10-03T12:10:00+08:00", EXAMPLES[0]["data"] | {"accepted_city": "999999"}
+)
+EXAMPLE_REJECTED_HEADERS = {
+    "danbao-reason": "unknown_city",
+    "danbao-place": "data.accepted_city",
+    "danbao-detail": "'999999' is not a city of GB/T 2260; give the six digits of the prefecture-level city",
+    "danbao-topic": CHANNEL,
+    "danbao-partition": "3",
+    "danbao-offset": "81002",
+    "danbao-item": "0",
+}
 EXAMPLE_ANSWER = {"topic": CHANNEL, "offset": 81_002, "item": 0, "answer": "new", "reason": None}
 
 
@@ -124,13 +136,15 @@ def platform_registration() -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The order channel and its answers, AsyncAPI 3.0."""
+    """The order channels, what comes back of them, and the answers, AsyncAPI 3.0."""
     packed = _schema_of(orders.EventList)
     schemas = {
         **packed.pop("$defs"),
         "OrderEvent": packed["items"],
         "OrderEventList": packed | {"items": {"$ref": "#/$defs/OrderEvent"}},
         "EventAnswer": _answer(),
+        "OrderHeaders": _order_headers(),
+        "RejectedHeaders": _rejected_headers(),
     }
     return {
         "asyncapi": "3.0.0",
@@ -143,8 +157,17 @@ def asyncapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "channels": {"orders": _orders_channel(), "answers": _answers_channel()},
-        "operations": {"recordOrders": _operation()},
+        "channels": {
+            "orders": _orders_channel(),
+            "ownOrders": _own_orders_channel(),
+            "rejected": _rejected_channel(),
+            "answers": _answers_channel(),
+        },
+        "operations": {
+            "recordOrders": _operation("orders"),
+            "recordOwnOrders": _operation("ownOrders"),
+            "tellRejected": _telling(),
+        },
         "components": {"messages": _messages(), "schemas": _for_asyncapi(schemas)},
     }
 
@@ -159,6 +182,34 @@ def _answer() -> dict[str, Any]:
     return schema
 
 
+def _order_headers() -> dict[str, Any]:
+    """The headers of an order record; others may come along."""
+    signature = {
+        "type": "string",
+        "contentEncoding": "binary",
+        "description": "A detached Ed25519 signature (RFC 8032) of the record's bytes as they are sent, before Kafka"
+        " compresses them: 64 bytes, not text.",
+    }
+    return {"type": "object", "properties": {orders.SIGNATURE_HEADER: signature}}
+
+
+def _rejected_headers() -> dict[str, Any]:
+    """The headers of a rejected record, each as text in UTF-8."""
+    properties: dict[str, dict[str, Any]] = {
+        f"danbao-{name}": {"type": "string", "description": meaning}
+        for name, meaning in orders.REJECTED_HEADERS.items()
+    }
+    properties["danbao-reason"]["enum"] = [str(code) for code in Reason]
+    for name in ("partition", "offset", "cut"):
+        properties[f"danbao-{name}"]["pattern"] = "^[0-9]+$"
+    properties["danbao-item"]["pattern"] = "^(-1|[0-9]+)$"
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name != "danbao-cut"],
+    }
+
+
 def _listed(meanings: Mapping[Any, object]) -> str:
     return "\n".join(f"- `{code}`: {meaning}" for code, meaning in meanings.items())
 
@@ -166,10 +217,36 @@ def _listed(meanings: Mapping[Any, object]) -> str:
 def _orders_channel() -> dict[str, Any]:
     return {
         "address": CHANNEL,
-        "title": "Order events",
+        "title": "Order events, of all platforms",
         "description": "What happened to orders. The key of a record is the platform and the order, so that an"
-        " order's events stay in order on one partition.",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("orderEvent", "orderEventList")},
+        " order's events stay in order on one partition. All platforms write here, so records are signed; only those of"
+        " example platforms need not be.",
+        "messages": _order_messages(),
+    }
+
+
+def _own_orders_channel() -> dict[str, Any]:
+    return {
+        "address": f"{CHANNEL}.{{platform}}",
+        "title": "Order events, of one platform",
+        "description": "A platform's own topic, to which the brokers let it alone write. Events of other platforms are"
+        " rejected here. Records are signed once the platform has registered a key.",
+        "parameters": {"platform": {"description": "The platform's id.", "examples": ["example-delivery"]}},
+        "messages": _order_messages(),
+    }
+
+
+def _order_messages() -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in ("orderEvent", "orderEventList")}
+
+
+def _rejected_channel() -> dict[str, Any]:
+    return {
+        "address": orders.REJECTED_TOPIC,
+        "title": "Rejected records",
+        "description": "What could not be booked, of all platforms, with the reason. Mend it and send it again. A crash"
+        " may tell one twice, at the same topic, partition, offset and item; none is left out.",
+        "messages": {"rejectedRecord": {"$ref": "#/components/messages/rejectedRecord"}},
     }
 
 
@@ -178,25 +255,36 @@ def _answers_channel() -> dict[str, Any]:
         "address": None,
         "title": "Answers",
         "description": "One answer per event, in order; an answer means committed. From a file or the inbox they"
-        " are written by `danbao ingest --answers FILE`, one JSON object a line.",
+        " are written by `danbao ingest --answers FILE`, one JSON object a line. Of a stream only what was rejected is"
+        f" told, on {orders.REJECTED_TOPIC}.",
         "messages": {"eventAnswer": {"$ref": "#/components/messages/eventAnswer"}},
     }
 
 
-def _operation() -> dict[str, Any]:
+def _operation(channel: str) -> dict[str, Any]:
     return {
         "action": "receive",
         "title": "Record order events",
         "summary": "Insures and charges each order once, for ever, and records its later events.",
-        "channel": {"$ref": "#/channels/orders"},
+        "channel": {"$ref": f"#/channels/{channel}"},
         "messages": [
-            {"$ref": "#/channels/orders/messages/orderEvent"},
-            {"$ref": "#/channels/orders/messages/orderEventList"},
+            {"$ref": f"#/channels/{channel}/messages/orderEvent"},
+            {"$ref": f"#/channels/{channel}/messages/orderEventList"},
         ],
         "reply": {
             "channel": {"$ref": "#/channels/answers"},
             "messages": [{"$ref": "#/channels/answers/messages/eventAnswer"}],
         },
+    }
+
+
+def _telling() -> dict[str, Any]:
+    return {
+        "action": "send",
+        "title": "Tell what was rejected",
+        "summary": "Sends back each record or event that could not be booked.",
+        "channel": {"$ref": "#/channels/rejected"},
+        "messages": [{"$ref": "#/channels/rejected/messages/rejectedRecord"}],
     }
 
 
@@ -207,6 +295,7 @@ def _messages() -> dict[str, Any]:
             "title": "Order event",
             "summary": "One thing that happened to one order.",
             "contentType": "application/cloudevents+json",
+            "headers": {"$ref": "#/components/schemas/OrderHeaders"},
             "payload": {"$ref": "#/components/schemas/OrderEvent"},
             "bindings": _key(
                 f"{PLATFORM_ID[:-1]}/.{{1,{orders.TEXT_CHARS_MAX}}}$", "the platform's id, a slash, the order id"
@@ -218,9 +307,29 @@ def _messages() -> dict[str, Any]:
             "title": "Order events, packed",
             "summary": f"Up to {orders.EVENTS_PER_RECORD_MAX} events of one platform in one record.",
             "contentType": "application/cloudevents-batch+json",
+            "headers": {"$ref": "#/components/schemas/OrderHeaders"},
             "payload": {"$ref": "#/components/schemas/OrderEventList"},
-            "bindings": _key(PLATFORM_ID[:-1], "begins with the platform's id; the same for the same orders, always"),
+            "bindings": _key(
+                PLATFORM_ID[:-1],
+                "begins with the platform's id; the same for the same orders, always. Where orders of one partition are"
+                " packed together, the key of any of them, and the partition given",
+            ),
             "examples": [{"name": "an order from its acceptance on", "payload": list(EXAMPLES[:3])}],
+        },
+        "rejectedRecord": {
+            "name": "rejectedRecord",
+            "title": "Rejected record",
+            "summary": "A record, or one event of its list, byte for byte as it was sent.",
+            "headers": {"$ref": "#/components/schemas/RejectedHeaders"},
+            "payload": {"description": "Whatever was sent; it need not be JSON."},
+            "bindings": _key(PLATFORM_ID, "the platform's id; none where the record names no registered platform"),
+            "examples": [
+                {
+                    "name": "a city that does not exist",
+                    "headers": EXAMPLE_REJECTED_HEADERS,
+                    "payload": EXAMPLE_REJECTED,
+                }
+            ],
         },
         "eventAnswer": {
             "name": "eventAnswer",

@@ -18,19 +18,30 @@ from jsonschema.exceptions import ValidationError as Mismatch
 from jsonschema.validators import extend
 from pydantic import TypeAdapter, ValidationError
 
+from consumers.kafka import rejected
 from consumers.loop import Outcome
+from consumers.orders import own_topics
 from ledger.cli import ingest
 from ledger.evidence import GENESIS, Record
-from ledger.identity import Registered
+from ledger.identity import SIGNATURE_BYTES, Registered
 from ledger.intake import Intake, Reader, sources
 from ledger.rating import Rating
 from ledger.rulebook import load
 from ledger.store.heads import Head
+from ledger.store.rejections import Rejected
 from schemas import orders
 from schemas.codes import CITIES, PROVINCES, Answer, Reason
 from schemas.mapping import MappingFile
 from schemas.platforms import PlatformFile, PlatformRegistration
-from schemas.publish import ANSWER_MEANINGS, DIRECTORY, EXAMPLE_ANSWER, EXAMPLES, documents
+from schemas.publish import (
+    ANSWER_MEANINGS,
+    DIRECTORY,
+    EXAMPLE_ANSWER,
+    EXAMPLE_REJECTED,
+    EXAMPLE_REJECTED_HEADERS,
+    EXAMPLES,
+    documents,
+)
 from schemas.rulebook import RuleFile
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -453,11 +464,18 @@ def test_the_channel_document_has_what_asyncapi_3_asks_for():
     assert ASYNCAPI["asyncapi"] == "3.0.0"
     assert {"title", "version"} <= ASYNCAPI["info"].keys()
     assert ASYNCAPI["channels"]["orders"]["address"] == "orders.v1"
+    assert {name: operation["action"] for name, operation in ASYNCAPI["operations"].items()} == {
+        "recordOrders": "receive",
+        "recordOwnOrders": "receive",
+        "tellRejected": "send",
+    }
     for operation in ASYNCAPI["operations"].values():
-        assert operation["action"] == "receive"
         channel = resolve(ASYNCAPI, operation["channel"]["$ref"])
         for message in operation["messages"]:
             assert resolve(ASYNCAPI, message["$ref"]) in channel["messages"].values()
+        if operation["action"] == "send":
+            assert "reply" not in operation
+            continue
         replied = resolve(ASYNCAPI, operation["reply"]["channel"]["$ref"])
         for message in operation["reply"]["messages"]:
             assert resolve(ASYNCAPI, message["$ref"]) in replied["messages"].values()
@@ -481,6 +499,42 @@ def test_the_examples_of_a_message_hold_for_its_payload(message: str):
     assert examples
     for example in examples:
         payload_validator(message).validate(example["payload"])
+
+
+def test_the_channels_are_the_topics_of_the_code():
+    channels = ASYNCAPI["channels"]
+    assert list(own_topics(iter([channels["ownOrders"]["address"].format(platform="eleme")])).values()) == ["eleme"]
+    assert list(own_topics(iter([channels["orders"]["address"]])).values()) == [None]
+    assert channels["rejected"]["address"] == rejected.TOPIC
+    assert channels["ownOrders"]["parameters"].keys() == {"platform"}
+
+
+def test_the_headers_of_a_rejected_record_are_those_that_the_ledger_sends():
+    headers = Draft202012Validator(ASYNCAPI["components"]["schemas"]["RejectedHeaders"])
+    one = Rejected("orders.v1", 3, 81, -1, None, "malformed", "record", "…", b"x" * (rejected.VALUE_BYTES_MAX + 1))
+    sent = {name: value.decode() for name, value in rejected.message(one)["headers"]}
+    headers.validate(sent)
+    assert sent.keys() == headers.schema["properties"].keys()
+    for name in sent.keys() - {"danbao-cut"}:
+        assert not headers.is_valid({key: value for key, value in sent.items() if key != name})
+    [example] = ASYNCAPI["components"]["messages"]["rejectedRecord"]["examples"]
+    headers.validate(example["headers"])
+    assert resolve(ASYNCAPI, ASYNCAPI["components"]["messages"]["rejectedRecord"]["headers"]["$ref"]) == headers.schema
+
+
+def test_both_order_messages_may_be_signed():
+    for message in ("orderEvent", "orderEventList"):
+        headers = resolve(ASYNCAPI, ASYNCAPI["components"]["messages"][message]["headers"]["$ref"])
+        assert list(headers["properties"]) == [orders.SIGNATURE_HEADER]
+        assert f"{SIGNATURE_BYTES} bytes" in headers["properties"][orders.SIGNATURE_HEADER]["description"]
+
+
+def test_what_the_example_of_a_rejected_record_says_is_what_intake_says():
+    [rejection] = READER.read([Record(0, ARRIVED_US, json.dumps([EXAMPLE_REJECTED]).encode())]).rejections
+    assert (rejection.reason, rejection.place) == (
+        EXAMPLE_REJECTED_HEADERS["danbao-reason"],
+        EXAMPLE_REJECTED_HEADERS["danbao-place"],
+    )
 
 
 @pytest.mark.parametrize("record", [record for record in WRONG if isinstance(record, dict)], ids=str)

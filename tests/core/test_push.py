@@ -22,7 +22,7 @@ from support import ARRIVED, accepted, completed, encode, ndjson
 
 from consumers import pushfile
 from consumers.kafka.answers import Places, Told, read_told
-from consumers.kafka.rejected import VALUE_BYTES_MAX, message
+from consumers.kafka.rejected import message
 from consumers.push import partition_of, read_event, read_key
 from consumers.sources import open_file
 from ledger import mapping as mappings
@@ -30,7 +30,7 @@ from ledger import signing
 from ledger.errors import BadQuestion
 from ledger.identity import verifies
 from ledger.store.rejections import Rejected
-from schemas.orders import RECORD_BYTES_MAX, REJECTED_HEADERS
+from schemas.orders import RECORD_BYTES_MAX
 
 # Apache Kafka, UtilsTest.testMurmur2: what Java's producer computes.
 MURMUR2 = {
@@ -219,8 +219,3 @@ def test_what_the_ledger_tells_is_read_back_as_it_was_told():
         "mine",
         Told(3, 81, 7, "invalid", "time", "“12:00” is no instant: 时刻", b"{}"),
     )
-
-
-def test_the_headers_of_what_is_told_are_the_published_ones():
-    one = Rejected("mine", 3, 81, -1, None, "malformed", "record", "…", b"x" * (VALUE_BYTES_MAX + 1))
-    assert [name for name, _ in message(one)["headers"]] == [f"danbao-{name}" for name in REJECTED_HEADERS]
