@@ -4,6 +4,7 @@ In: events pushed by the client or the command to topics of the tests' own. Out:
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaConsumer, TopicPartition
 from sqlalchemy import Engine
 from streams import Running, charged, consume, consumer, make_topic, new_name, orders_of, produce
-from support import ARRIVED, accepted, completed, encode, ndjson, owner, replayed, value
+from support import ARRIVED, ROOT, accepted, completed, encode, ndjson, owner, replayed, value
 from typer.testing import CliRunner, Result
 
 from consumers import push
@@ -198,6 +199,19 @@ def test_signatures_are_of_the_bytes_as_they_are_sent(bootstrap: str, topic: str
         assert verifies(KEY.public_key().public_bytes_raw(), signature, record.value)
 
 
+def test_on_a_topic_of_its_own_a_platform_need_not_sign(
+    engine: Engine, ledger_url: str, bootstrap: str, topic: str, rejections: str
+):
+    with connect.ledger(ledger_url, connect.REGISTRAR) as registrar, registrar.begin() as tx:
+        registry.register(tx, KUAISONG)
+    for platform in ("kuaisong", "eleme"):
+        with Pusher(Access(bootstrap), platform, topic) as pusher:
+            pusher.push(accepted(f"of {platform}", platform=platform))
+    consume(engine, bootstrap, {topic: "kuaisong"})
+    assert orders_of(ledger_url) == ["of kuaisong"]
+    assert value(ledger_url, "select reason from rejected_record") == "wrong_source"
+
+
 def test_flush_returns_when_all_is_acknowledged_and_the_pusher_goes_on(bootstrap: str, topic: str):
     placed = []
     with Pusher(Access(bootstrap), "eleme", topic, on_placed=placed.append) as pusher:
@@ -312,6 +326,26 @@ def test_push_blocks_while_the_brokers_take_nothing_and_no_more_memory_is_used(k
         assert not pushing.is_alive()
         pusher.close()
         assert pusher.counts.events == 1_200
+
+
+PAGE = (ROOT / "deploy" / "PLATFORM.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("lines", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL), ids=["english", "chinese"])
+def test_the_lines_of_the_page_push_signed_events(
+    lines: str, bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DANBAO_KAFKA_BOOTSTRAP", bootstrap)
+    pem = tmp_path / "kuaisong.pem"
+    pem.write_bytes(signing.private_pem(KEY))
+    pem.chmod(0o600)
+    assert '"orders.v1"' in lines
+    batches = [[accepted(f"{turn}/{number}", platform="kuaisong") for number in range(5)] for turn in range(3)]
+    exec(lines.replace("orders.v1", topic), {"batches": batches})
+    found = records_of(bootstrap, topic)
+    assert sum(len(events_of(record)) for record in found) == 15
+    assert all(verifies(KEY.public_key().public_bytes_raw(), record.headers[0][1], record.value) for record in found)
 
 
 # ---- the command
