@@ -28,7 +28,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic_ns
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,7 +48,6 @@ BUFFER_BYTES_MIN = 4 * RECORD_BYTES_MAX
 PATIENCE_S = 60
 LOOK_MS = 10_000  # for a topic that may not be there
 CLOSE_S = 1
-NS = 1_000_000_000
 ACCEPTED = "order.accepted"
 SHOWN_CHARS_MAX = 100
 
@@ -164,11 +162,10 @@ class Pusher:
             self._send(partition)
 
     def flush(self) -> None:
-        """Return when all that was pushed is acknowledged; else NotAcknowledged, after `patience_s` at most."""
+        """Return when all that was pushed is acknowledged; NotAcknowledged when one record waits for `patience_s`."""
         self._send_all()
-        deadline_ns = monotonic_ns() + self._patience_s * NS
         while self._sent:
-            self._settle(deadline_ns)
+            self._settle()
 
     def close(self) -> None:
         """The same, and let the producer go."""
@@ -185,18 +182,18 @@ class Pusher:
 
     def _send(self, partition: int) -> None:
         """Send the record that is being filled for a partition, when there is room for it."""
-        filled = self._open.pop(partition)
-        self._open_bytes -= filled.size - 2
+        filled = self._open[partition]
         value = filled.events[0] if self._per_record == 1 else b"[" + b",".join(filled.events) + b"]"
         assert len(value) <= RECORD_BYTES_MAX
-        deadline_ns = monotonic_ns() + self._patience_s * NS
         while self._sent and (self._sent[0].future.is_done or self._is_full(len(value))):
-            self._settle(deadline_ns)
+            self._settle()
         headers = [(SIGNATURE_HEADER, self._key.sign(value))] if self._key else []
         try:
             future = self._producer.send(self._topic, value, filled.key, headers, partition)
         except (KafkaError, OSError) as error:
-            raise self._failed(error, len(filled.events)) from error
+            raise self._failed(error) from error
+        del self._open[partition]
+        self._open_bytes -= filled.size - 2
         self._sent.append(_Sent(future, len(value), len(filled.events), filled.orders))
         self._sent_bytes += len(value)
 
@@ -204,11 +201,11 @@ class Pusher:
         """Whether so many bytes more are too many to wait for: half of the buffer is for records being filled."""
         return self._sent_bytes + more > self._buffer_bytes_max // 2
 
-    def _settle(self, deadline_ns: int) -> None:
+    def _settle(self) -> None:
         """Wait for the acknowledgement of the oldest record."""
         oldest = self._sent[0]
         try:
-            placed = oldest.future.get(timeout=max(0, deadline_ns - monotonic_ns()) / NS)
+            placed = oldest.future.get(timeout=self._patience_s)
         except (KafkaError, OSError) as error:
             raise self._failed(error) from error
         self._sent.popleft()
@@ -225,7 +222,7 @@ class Pusher:
         try:
             self._producer = KafkaProducer(**self._options)
             found = self._producer.partitions_for(self._topic)
-        except (KafkaError, OSError) as error:
+        except (KafkaError, OSError, ValueError) as error:
             self._drop()
             raise NotAcknowledged(
                 Both(
@@ -239,11 +236,9 @@ class Pusher:
             ) from error
         self._partitions = len(found)
 
-    def _failed(self, error: Exception, events: int = 0) -> NotAcknowledged:
+    def _failed(self, error: Exception) -> NotAcknowledged:
         """Give up what was not acknowledged, and the producer with it."""
-        for sent in self._sent:
-            events += sent.events
-        events += sum(len(filling.events) for filling in self._open.values())
+        events = sum(sent.events for sent in self._sent) + sum(len(one.events) for one in self._open.values())
         self._drop()
         return NotAcknowledged(
             Both(
@@ -273,7 +268,7 @@ class Pusher:
 
 def _named(error: Exception) -> str:
     """An error of Kafka's by its name, and what it says."""
-    return f"{type(error).__name__} {error}".replace(f"{type(error).__name__}: ", "").strip()
+    return f"{type(error).__name__} {error}".replace(f"{type(error).__name__}: ", "").strip(" .")
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -252,8 +252,9 @@ def test_a_record_that_the_broker_refuses_is_said_and_the_pusher_can_be_used_aga
 
 
 def test_a_topic_that_does_not_exist_is_said(bootstrap: str):
-    with pytest.raises(NotAcknowledged, match="Kafka takes nothing for nowhere"):
-        Pusher(Access(bootstrap), "eleme", new_name("nowhere"), patience_s=2)
+    for name in (new_name("nowhere"), "nowhere at all"):
+        with pytest.raises(NotAcknowledged, match="Kafka takes nothing for nowhere"):
+            Pusher(Access(bootstrap), "eleme", name, patience_s=2)
 
 
 def test_a_kafka_that_does_not_answer_is_said():
