@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from consumers.push import Event, read_event
 from consumers.lines import every_line
+from consumers.push import Event, read_event
 from consumers.sources import FileSource
 from ledger.errors import BadQuestion
 from ledger.mapping import Unmapped
