@@ -142,6 +142,12 @@ class Booker:
         with self._engine.connect() as connection:
             return heads.read(connection, topic, partition)
 
+    def head_and_last(self, topic: str, partition: int) -> tuple[Head, bytes | None]:
+        """How far a partition is booked, and the last record that is."""
+        with self._engine.connect() as connection:
+            head = heads.read(connection, topic, partition)
+            return head, heads.last_record(connection, head)
+
     def intakes(self, records: list[Record], door: Door) -> Iterator[Intake]:
         """Read a batch; in parts where it holds more events than an `ordinal` can number."""
         intake = self.read(records, door)

@@ -6,7 +6,9 @@ polled and read, and while the database stands still it goes on polling, so that
 #1418, #2179), with its partitions paused at BUFFER_BYTES_MAX.
 
 Where a partition begins is always its head in the ledger, never Kafka's committed offset, which is told only for
-those who look at lag. A head that the broker does not hold stops the partition: see `_lost`.
+those who look at lag. A head that the broker does not hold stops the partition: see `_lost`. Offsets that fit are no
+proof that it is the same log, since a topic may have been made again: the last booked record is fetched once more and
+must be the one that is booked.
 
 Who watches reads `lags`, `is_member` and `turned_at` from other threads; each is replaced whole, never changed.
 """
@@ -45,6 +47,7 @@ TRACE_BYTES_MAX = 256
 BUFFER_BYTES_MAX = 32 * 1024 * 1024  # gathered for all partitions, before reading
 POLL_BYTES = 4 * 1024 * 1024  # about so many at a time
 POLL_RECORDS_MAX = 2_000
+RECORD_BYTES_GUESS = POLL_BYTES // 8  # before one is seen: what packs well may be large, and come by the thousand
 # A poll ends as soon as there is something. Within a short one the client would not get so far as to find its
 # coordinator on a busy machine, so it is short only while gathered records wait for the database.
 POLL_MS, POLL_WAITING_MS = 500, 20
@@ -53,6 +56,11 @@ RETRY_S = 1.0
 NOTHING_S = 10.0  # a member that gets no partition for so long has nothing to do
 CLOSE_MS = 5_000
 LOG_APPEND_TIME = 1
+MADE_AGAIN = Both(
+    "What is booked stays booked. Give the new topic another name and consume that;"
+    " see deploy/README.md, 'A gap in a stream'.",
+    "已入账的不受影响。请为新主题另起名称后再消费；参见 deploy/README.md。",
+)
 
 Facts = dict[str, str | int | list[str]]
 Trouble = Callable[[DanbaoError, Facts], None]
@@ -61,7 +69,8 @@ Trouble = Callable[[DanbaoError, Facts], None]
 @dataclass(eq=False, slots=True)
 class Partition:
     """One partition while it is ours, from one seek to the next. `under_way`: when the first record arrived (µs since
-    1970) of each batch that is handed over and not booked yet; `lost`: what was fetched of it is void."""
+    1970) of each batch that is handed over and not booked yet; `lost`: what was fetched of it is void; `witness`: the
+    last booked record, until the broker has shown the same."""
 
     tp: TopicPartition
     door: Door
@@ -73,6 +82,7 @@ class Partition:
     under_way: deque[int] = field(default_factory=deque)
     lost: bool = False
     traces: list[bytes] = field(default_factory=list)
+    witness: bytes | None = None
 
     @property
     def is_full(self) -> bool:
@@ -140,7 +150,7 @@ class Fetcher:
         self._ends: dict[TopicPartition, int] = {}
         self._told: dict[TopicPartition, int] = {}
         self._told_at = self._retry_at = 0.0
-        self._record_bytes = 1_000.0
+        self._record_bytes = float(RECORD_BYTES_GUESS)
         self._paused = False
         self._joined_at: float | None = None
         self.at_end = False  # whether all is booked that the partitions held when they became ours
@@ -264,6 +274,10 @@ class Fetcher:
         one = self._ours.get(tp)
         if one is None or one.lost:
             return
+        if one.witness is not None:
+            polled = self._from_head(one, polled)
+        if not polled:
+            return
         if not one.records:
             one.since = monotonic()
         now_us = time_ns() // 1_000
@@ -279,6 +293,26 @@ class Fetcher:
             one.size += len(raw)
             one.events += about(raw)
         self._record_bytes = max(one.size / len(one.records), 1.0)
+
+    def _from_head(self, one: Partition, polled: list[Any]) -> list[Any]:
+        """What comes after the witness; nothing where the broker holds another record in its place."""
+        witness, one.witness = one.witness, None
+        first = polled[0]
+        if first.offset >= one.head.next_offset:
+            return polled  # a topic that is compacted may have dropped it
+        if (first.value or b"") == witness:
+            return polled[1:]
+        one.lost = True
+        self._consumer.pause(one.tp)
+        self._stop_at(one.tp, _another_log(one.head), _place(one.head))
+        return []
+
+    def _stop_at(self, tp: TopicPartition, why: DanbaoError, facts: Facts) -> None:
+        """A partition that cannot go on; where none can, that ends us."""
+        self._stopped[tp] = why
+        self._on_trouble(why, facts)
+        if len(self._stopped) == len(self._ours):
+            raise why
 
     def _hand_over(self) -> None:
         """Read the batch that should go next and put it where the booking side takes it."""
@@ -377,7 +411,7 @@ class Fetcher:
         try:
             begins = self._consumer.beginning_offsets(wanted, timeout_ms=CLOSE_MS)
             ends = self._consumer.end_offsets(wanted, timeout_ms=CLOSE_MS)
-            heads = {tp: self._booker.head(tp.topic, tp.partition) for tp in wanted}
+            heads = {tp: self._booker.head_and_last(tp.topic, tp.partition) for tp in wanted}
         except AuthorizationError as error:  # no waiting helps
             raise _refused(error) from error
         except (DBAPIError, DriverError, KafkaError) as error:
@@ -386,18 +420,19 @@ class Fetcher:
             self._to_seek.extend(wanted)
             self._retry_at = monotonic() + RETRY_S
             return
-        for tp, head in heads.items():
+        for tp, (head, _) in heads.items():
             self._ends[tp] = ends[tp]
             self._ours[tp] = Partition(tp, self._doors[tp.topic], head)
+        for tp, (head, last) in heads.items():
             if lost := _lost(head, begins[tp], ends[tp]):
-                self._stopped[tp] = lost
-                self._on_trouble(lost, _place(head) | {"broker_from": begins[tp], "broker_until": ends[tp]})
+                facts: Facts = {"broker_from": begins[tp], "broker_until": ends[tp]}
+                self._stop_at(tp, lost, _place(head) | facts)
                 continue
-            self._consumer.seek(tp, head.next_offset)
+            is_held = last is not None and begins[tp] < head.next_offset
+            self._ours[tp].witness = last if is_held else None
+            self._consumer.seek(tp, head.next_offset - is_held)
             if not self._paused:
                 self._consumer.resume(tp)
-        if self._ours and len(self._stopped) == len(self._ours):
-            raise next(iter(self._stopped.values()))
 
     def _say_waiting(self, error: DBAPIError | DriverError) -> None:
         self._on_event("waiting_for_database", {"sqlstate": sqlstate(error) or "", "wait_ms": round(RETRY_S * 1000)})
@@ -467,13 +502,21 @@ def _lost(head: Head, begin: int, end: int) -> DanbaoError | None:
                 " The topic was made again or its end was lost.",
                 f"{name} 已停止：账簿记到位移 {at}，而服务器的记录止于 {end}。该主题被重建，或末尾记录丢失。",
             ),
-            Both(
-                "What is booked stays booked. Give the new topic another name and consume that;"
-                " see deploy/README.md, 'A gap in a stream'.",
-                "已入账的不受影响。请为新主题另起名称后再消费；参见 deploy/README.md。",
-            ),
+            MADE_AGAIN,
         )
     return None
+
+
+def _another_log(head: Head) -> DanbaoError:
+    name, at = f"{head.topic}[{head.partition}]", head.next_offset
+    return DanbaoError(
+        Both(
+            f"{name} is stopped: the ledger is at offset {at}, and the record before it is not the one that is booked."
+            " The topic was made again.",
+            f"{name} 已停止：账簿记到位移 {at}，而其前一条记录并非已入账的那一条。该主题被重建。",
+        ),
+        MADE_AGAIN,
+    )
 
 
 def _no_topic(topic: str) -> DanbaoError:

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, Insert, Update, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.errors import Fenced
-from ledger.evidence import GENESIS
-from ledger.store.tables import partition_head
+from ledger.evidence import GENESIS, decompress, unpack
+from ledger.store.tables import batch, partition_head, segment
 from schemas.both import Both
 
 # The key of `batch` that refuses a second batch at one offset: a stale process meets it before the head.
@@ -31,6 +31,25 @@ def read(tx: Connection, topic: str, partition: int) -> Head:
         )
     ).one_or_none()
     return Head(topic, partition, row.next_offset, row.chain_hash) if row else Head(topic, partition, 0, GENESIS)
+
+
+def last_record(tx: Connection, head: Head) -> bytes | None:
+    """The last record booked before the head, as it was sent; None where nothing is booked."""
+    found = tx.execute(
+        select(batch.c.first_offset, segment.c.payload)
+        .join(segment, segment.c.batch_id == batch.c.batch_id)
+        .where(
+            batch.c.topic == head.topic,
+            batch.c.partition == head.partition,
+            batch.c.first_offset < head.next_offset,
+        )
+        .order_by(batch.c.first_offset.desc())
+        .limit(1)
+    ).one_or_none()
+    if found is None:
+        return None
+    *_, last = unpack(decompress(found.payload), found.first_offset)
+    return last.raw
 
 
 def advance(tx: Connection, before: Head, after: Head) -> None:
