@@ -33,14 +33,14 @@ def new_name(word: str) -> str:
     return f"{word}-{os.getpid()}-{next(_NUMBERS)}"
 
 
-def make_topic(bootstrap: str, name: str, partitions: int = 1, **settings: str) -> str:
-    """A topic as deploy/topics.yaml has them, on one broker."""
+def make_topic(bootstrap: str, name: str, partitions: int = 1, copies: int = 1, **settings: str) -> str:
+    """A topic as deploy/topics.yaml has them; on one broker unless `copies` says more."""
     wanted = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "9437184"} | {
         key.replace("_", "."): text for key, text in settings.items()
     }
     admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
     try:
-        topic = {"num_partitions": partitions, "replication_factor": 1, "configs": wanted}
+        topic = {"num_partitions": partitions, "replication_factor": copies, "configs": wanted}
         admin.create_topics({name: topic}, wait_for_metadata=True)
     finally:
         admin.close()
