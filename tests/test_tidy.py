@@ -66,6 +66,8 @@ FLOATS = {
     "ledger/simulate/shapes.py": "quantiles of made-up orders",
     "ledger/simulate/faults.py": "how often made-up orders have a fault",
     "ledger/store/locks.py": "seconds of waiting for a server",
+    "consumers/chaos/plan.py": "how often made-up records have a fault",
+    "consumers/chaos/world.py": "seconds of waiting for processes",
     "consumers/kafka/topics.py": "seconds of waiting for a cluster",
     "consumers/kafka/fetch.py": "seconds, and bytes of a usual record",
     "consumers/kafka/rejected.py": "seconds of patience",
@@ -86,6 +88,9 @@ SQL_TEXT = re.compile(
 SQL_MADE_FROM_CONSTANTS = {
     ("ledger/store/record.py", "copy … (…) from stdin (format binary)"): "table and columns are of copy_rows",
     ("ledger/store/connect.py", "set role …"): "one of the four roles of the module",
+    ("ledger/store/scratch.py", "create database …"): "a name that the campaign makes up",
+    ("ledger/store/scratch.py", "create database … template … strategy file_copy"): "names that the campaign makes up",
+    ("ledger/store/scratch.py", "drop database … with (force)"): "a name that the campaign made up",
 }
 
 URL_HOSTS = {

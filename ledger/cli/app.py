@@ -13,6 +13,7 @@ import typer
 from ledger.cli import (
     audit,
     balance,
+    chaos,
     common,
     consume,
     explain,
@@ -72,6 +73,7 @@ _COMMANDS = (
     ("explain", explain.explain),
     ("simulate", simulate.simulate),
     ("status", status.status),
+    ("chaos", chaos.chaos),
 )
 for _name, _function in _COMMANDS:
     app.command(_name, cls=usage.Command)(_function)
