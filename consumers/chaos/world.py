@@ -5,16 +5,17 @@ At the end one more process books what is left, and the ledger is compared with 
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from time import sleep
+from time import monotonic, sleep
 
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.errors import RetriableError
 from kafka.structs import OffsetAndMetadata
 
 from consumers.chaos.books import read
@@ -27,6 +28,7 @@ from ledger.store.scratch import Scratch
 
 LIFE_S_MAX = 90
 SEND_S_MAX = 60
+RETRY_S = 0.2
 UNDER_WAY_S = 0.4  # by then a consumer has begun
 
 
@@ -126,7 +128,21 @@ class Run:
         offsets = {TopicPartition(self.name, place): OffsetAndMetadata(0, "", -1) for place in range(PARTITIONS)}
         with self.world.administered() as admin:
             for group in groups:
-                admin.alter_group_offsets(group, offsets)
+                _patiently(lambda group=group: admin.alter_group_offsets(group, offsets))  # type: ignore[misc]
+
+
+def _patiently(act: Callable[[], object]) -> None:
+    """A broker that has just begun knows no coordinator yet."""
+    deadline = monotonic() + SEND_S_MAX
+    while True:
+        try:
+            act()
+        except RetriableError:
+            if monotonic() > deadline:
+                raise
+            sleep(RETRY_S)
+        else:
+            return
 
 
 def _begin(life: Life) -> tuple[ForkServerProcess, Connection]:

@@ -23,6 +23,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 from sqlalchemy import Engine
 from streams import (
@@ -208,6 +209,8 @@ def kill_server(home: Path) -> None:
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     for pid in (postmaster, *map(int, children)):
         os.kill(pid, signal.SIGKILL)
+    ended = Path(f"/proc/{postmaster}/stat")  # ours, so it stays as a zombie until we look after it
+    wait_until(lambda: not ended.exists() or ended.read_text().rpartition(")")[2].split()[0] in "ZX")
 
 
 def asked(url: str, query: str) -> Any:
@@ -364,14 +367,15 @@ def test_a_broker_killed_and_started_again_is_waited_for(engine: Engine, ledger_
     assert_sound(ledger_url, numbered(range(20)))
 
 
-def leader(cluster: Cluster, topic: str) -> Broker:
-    """The broker that leads the topic's one partition."""
-    admin = KafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))
+def leader(cluster: Cluster, topic: str) -> Broker | None:
+    """The broker that leads the topic's one partition; None while one is asked that is dead, or there is no leader."""
     try:
-        [described] = admin.describe_topics([topic])
-    finally:
-        admin.close()
-    return next(one for one in cluster.brokers if one.node_id == described["partitions"][0]["leader_id"])
+        with administered(cluster.bootstrap) as admin:
+            [described] = admin.describe_topics([topic])
+    except KafkaError:
+        return None
+    number = described["partitions"][0]["leader_id"]
+    return next((one for one in cluster.brokers if one.node_id == number), None)
 
 
 def test_a_leader_that_moves_takes_the_stream_along(
@@ -383,8 +387,9 @@ def test_a_leader_that_moves_takes_the_stream_along(
         with Running(consumer(engine, cluster.bootstrap, name)) as ours:
             wait_until(lambda: charged(ledger_url) == 10)
             lost = leader(cluster, name)
+            assert lost is not None
             lost.kill()
-            wait_until(lambda: leader(cluster, name) is not lost)
+            wait_until(lambda: leader(cluster, name) not in (lost, None))
             left = ",".join(one.address for one in cluster.brokers if one is not lost)
             produce(left, name, *map(accepted, numbered(range(10, 20))))
             wait_until(lambda: charged(ledger_url) == 20)
