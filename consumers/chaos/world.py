@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from threading import Lock
 from time import monotonic, sleep
 
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -26,6 +27,8 @@ from consumers.kafka.broker import Cluster
 from consumers.kafka.settings import Access, producer_options
 from ledger.store.scratch import Scratch
 
+# A start looks after all processes: it would take the exit code from under the thread that waits for it.
+ONE_AT_A_TIME = Lock()
 LIFE_S_MAX = 90
 SEND_S_MAX = 60
 RETRY_S = 0.2
@@ -148,17 +151,20 @@ def _patiently(act: Callable[[], object]) -> None:
 def _begin(life: Life) -> tuple[ForkServerProcess, Connection]:
     ours, theirs = get_context("forkserver").Pipe(duplex=False)
     process = get_context("forkserver").Process(target=live, args=(life, theirs), daemon=True)
-    process.start()
+    with ONE_AT_A_TIME:
+        process.start()
     theirs.close()
     return process, ours
 
 
 def _end(life: Life, process: ForkServerProcess, pipe: Connection) -> list[str]:
     """Wait for a process; what is wrong with how it ended."""
-    process.join(LIFE_S_MAX)
-    if process.is_alive():
+    ended = wait([process.sentinel], LIFE_S_MAX)
+    if not ended:
         process.kill()
+    with ONE_AT_A_TIME:
         process.join()
+    if not ended:
         return [f"{life.name} did not end within {LIFE_S_MAX} s"]
     allowed = (0, -signal.SIGKILL) if life.fault and life.fault.what == "kill" else (0,)
     if process.exitcode in allowed:
