@@ -78,6 +78,7 @@ FLOATS = {
     "consumers/steps.py": "seconds that a step took",
     "ledger/cli/ingest.py": "seconds that a run took",
     "ledger/cli/status.py": "events a second",
+    "ledger/cli/push.py": "seconds that a push took",
 }
 EXACT_ONLY = ("ledger/journal.py", "ledger/rating.py", "ledger/settlement.py", "ledger/store/journal.py")
 

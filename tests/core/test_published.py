@@ -511,7 +511,9 @@ def test_the_channels_are_the_topics_of_the_code():
 
 def test_the_headers_of_a_rejected_record_are_those_that_the_ledger_sends():
     headers = Draft202012Validator(ASYNCAPI["components"]["schemas"]["RejectedHeaders"])
-    one = Rejected("orders.v1", 3, 81, -1, None, "malformed", "record", "…", b"x" * (rejected.VALUE_BYTES_MAX + 1))
+    one = Rejected(
+        "orders.v1", 3, 81, -1, None, None, "malformed", "record", "…", b"x" * (rejected.VALUE_BYTES_MAX + 1)
+    )
     sent = {name: value.decode() for name, value in rejected.message(one)["headers"]}
     headers.validate(sent)
     assert sent.keys() == headers.schema["properties"].keys()

@@ -213,7 +213,7 @@ def test_a_place_that_the_broker_could_not_name_is_no_place():
 
 
 def test_what_the_ledger_tells_is_read_back_as_it_was_told():
-    one = Rejected("mine", 3, 81, 7, "eleme", "invalid", "time", "“12:00” is no instant: 时刻", b"{}")
+    one = Rejected("mine", 3, 81, 7, "eleme", None, "invalid", "time", "“12:00” is no instant: 时刻", b"{}")
     told = message(one)
     assert read_told(told["headers"], told["value"]) == (
         "mine",

@@ -238,7 +238,7 @@ def test_a_group_of_consumers_can_keep_its_place_on_one_broker(broker: Cluster) 
 
 
 def test_a_setting_reaches_kafka_as_it_was_given(broker: Cluster) -> None:
-    with topics.connect(broker.bootstrap) as admin:
+    with topics.connect(Access(broker.bootstrap)) as admin:
         [one] = admin.describe_cluster()["brokers"]
     assert one["rack"] == broker.settings["broker.rack"]
 

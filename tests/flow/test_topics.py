@@ -15,7 +15,6 @@ from consumers.kafka import settings, topics
 from consumers.kafka.broker import Cluster
 from consumers.kafka.settings import Access
 from ledger.cli import common
-from ledger.cli import topics as command
 from ledger.cli.topics import app
 
 FILE = """\
@@ -137,7 +136,7 @@ def test_only_a_yes_at_the_terminal_is_a_yes(typed: str, yes: bool, monkeypatch:
     os.write(keyboard, typed.encode())
     with os.fdopen(terminal, encoding="utf-8") as stdin, monkeypatch.context() as here:
         here.setattr("sys.stdin", stdin)
-        assert command._confirmed() is yes
+        assert common.confirmed() is yes
     os.close(keyboard)
 
 
