@@ -16,8 +16,9 @@ run: .venv/run.stamp
 	@$(BIN)/danbao run $(if $(ORDERS),--orders "$(ORDERS)") $(if $(MAP),--map "$(MAP)") \
 		$(if $(FIRST_DAY),--first-day "$(FIRST_DAY)")
 
+# Three at a time on two cores: much of a test's time is waiting for servers. A file's tests stay together.
 test: .venv/dev.stamp check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
