@@ -29,7 +29,7 @@ from consumers.kafka import layout, programs
 from consumers.kafka.layout import Layout, Seat
 from consumers.kafka.programs import Programs
 from ledger.errors import DanbaoError
-from ledger.store.locks import open_lock, patiently, try_lock
+from ledger.store.locks import one_at_a_time, open_lock, patiently, try_lock
 from ledger.store.server_home import Notice
 from schemas.both import Both
 
@@ -219,15 +219,8 @@ def address(directory: Path, notice: Notice) -> str | None:
 @contextmanager
 def _gate(directory: Path, notice: Notice) -> Iterator[None]:
     """One command at a time starts, ends or looks."""
-    with _explained(directory):
-        gate = open_lock(directory / "gate.lock")
-        try:
-            for _ in patiently(notice, ANOTHER_COMMAND):
-                if try_lock(gate):
-                    break
-            yield
-        finally:
-            os.close(gate)
+    with _explained(directory), one_at_a_time(directory / "gate.lock", notice, ANOTHER_COMMAND):
+        yield
 
 
 @contextmanager

@@ -319,8 +319,8 @@ class Fetcher:
         if self._ready.full():
             return
         filled = [one for one in self._ours.values() if one.records and not one.lost]
-        full = [one for one in filled if one.is_full or self._is_buffer_full()]
-        ready = filled if self._idle else full
+        at_once = self._idle or self._is_buffer_full()
+        ready = filled if at_once else [one for one in filled if one.is_full]
         if not ready:
             return
         one = max(ready, key=lambda each: each.events)

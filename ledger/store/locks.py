@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ledger.store.server_home import Notice
@@ -41,3 +42,16 @@ def patiently(notice: Notice, why: Both) -> Iterator[None]:
         if (now := time.monotonic()) - said >= NOTICE_EVERY_S:
             said = now
             notice(Both(f"{why.en} … {now - began:.0f} s", f"{why.zh}…… {now - began:.0f} 秒"))
+
+
+@contextmanager
+def one_at_a_time(path: Path, notice: Notice, why: Both) -> Iterator[None]:
+    """Hold the lock of a file, waiting for whoever has it; `why` says for whom."""
+    lock = open_lock(path)
+    try:
+        for _ in patiently(notice, why):
+            if try_lock(lock):
+                break
+        yield
+    finally:
+        os.close(lock)

@@ -32,7 +32,7 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.errors import DanbaoError
 from ledger.store import server_home
-from ledger.store.locks import open_lock, patiently, try_lock
+from ledger.store.locks import one_at_a_time, open_lock, patiently, try_lock
 from ledger.store.server_home import Notice, Place
 from schemas.both import Both
 
@@ -89,14 +89,8 @@ def _leave(place: Place, notice: Notice, users: int, process: subprocess.Popen[b
 @contextmanager
 def _gate(place: Place, notice: Notice) -> Iterator[None]:
     """One command at a time joins or leaves."""
-    gate = open_lock(place.pg / "gate.lock")
-    try:
-        for _ in patiently(notice, ANOTHER_COMMAND):
-            if try_lock(gate):
-                break
+    with one_at_a_time(place.pg / "gate.lock", notice, ANOTHER_COMMAND):
         yield
-    finally:
-        os.close(gate)
 
 
 @contextmanager
