@@ -83,6 +83,10 @@ class Findings:
         """How many there are."""
         return self.counts.total()
 
+    def tables(self) -> set[str]:
+        """The tables that something was found of."""
+        return {table for _, table in self.counts}
+
     def listed(self) -> list[Finding]:
         """The ones to show, what others follow from first."""
         return sorted(self.kept, key=lambda finding: _RANK[finding.table])[:LISTED_MAX]

@@ -189,21 +189,25 @@ def test_sound_books_agree_with_their_segments(books: str):
     assert report.records == value(books, "select sum(next_offset - first_offset) from batch")
 
 
-@pytest.mark.parametrize("per_record", [1, 7])
-def test_books_of_simulated_orders_with_every_fault_agree(server_url: str, per_record: int):
-    """Duplicates, conflicts, late and bad events, in two partitions whose batches alternate."""
+@pytest.fixture(scope="module", params=[1, 7])
+def plain_books(server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Duplicates, conflicts, late and bad events under the usual rules, in two partitions whose batches alternate."""
     places = {"platforms": tuple(simulated()), "provinces": ("21", "31"), "first_day": date(2026, 10, 1)}
-    plan = Plan(orders=1_500, seed=per_record, faults="all", per_record=per_record, **places)
+    plan = Plan(orders=1_500, seed=request.param, faults="all", per_record=request.param, **places)
     lines = b"".join(Simulation(plan).chunks()).splitlines()
     with new_ledger(server_url) as url:
         with connect.ledger(url, connect.INGEST) as engine:
             desks = [Desk(engine, "desk", partition) for partition in (0, 1)]
             for number, start in enumerate(range(0, len(lines), 250)):
                 desks[number % 2].hand_in(*lines[start : start + 250])
-        assert value(url, "select count(*) from conflict") > 0
-        assert value(url, "select sum(duplicate) from batch") > 0
-        assert value(url, "select count(*) from rejected_record") > 0
-        assert replayed(url).findings.kept == []
+        yield url
+
+
+def test_books_of_simulated_orders_with_every_fault_agree(plain_books: str):
+    assert value(plain_books, "select count(*) from conflict") > 0
+    assert value(plain_books, "select sum(duplicate) from batch") > 0
+    assert value(plain_books, "select count(*) from rejected_record") > 0
+    assert replayed(plain_books).findings.kept == []
 
 
 def test_the_ledger_of_these_tests_has_something_of_everything(books: str):
@@ -336,6 +340,57 @@ def test_every_changed_value_is_named_by_table_row_and_column(books: str, what: 
 def test_one_changed_byte_is_one_finding(books: str):
     [finding] = findings(books, "update charge set worker_id = 'w1' where order_id = 'A1'")
     assert finding == Finding(Code.DIFFERS, "charge", "eleme A1", "worker_id", "W1", "w1")
+
+
+# ---- order events, which are compared by sums as long as those agree
+
+FIRST = "(batch_id, ordinal) = (select batch_id, ordinal from order_event where kind = '{}' order by 1, 2 limit 1)"
+OF_ORDER_EVENTS = {
+    "occurred_at": "update order_event set occurred_at = occurred_at + interval '1 microsecond' where {A}",
+    "batch_id": "update order_event set batch_id = batch_id + 1 where {C}",
+    "platform_no": "update order_event set platform_no = platform_no + 1 where {A}",
+    "ordinal": "update order_event set ordinal = ordinal + 9 where {R}",
+    "kind": "update order_event set kind = 'X' where {C}",
+    "order_id": "update order_event set order_id = order_id || 'x' where {X}",
+    "worker_id": "update order_event set worker_id = worker_id || '?' where {R}",
+    "line": "update order_event set line = 'G' where {A}",
+    "row": "delete from order_event where {C}",
+    "row twice": "insert into order_event select * from order_event where {A}",
+}
+
+
+@pytest.mark.parametrize("what", OF_ORDER_EVENTS)
+def test_whatever_is_changed_of_order_events_alone_makes_their_sums_differ(plain_books: str, what: str):
+    change = OF_ORDER_EVENTS[what].format(**{kind: FIRST.format(kind) for kind in "ARCX"})
+    found = findings(plain_books, change)
+    assert {one.table for one in found} == {"order_event"}
+    assert what.split(maxsplit=1)[0] in {one.detail for one in found}
+
+
+def test_order_events_that_agree_are_not_brought_over(plain_books: str):
+    assert not replayed(plain_books).whole
+
+
+def test_values_that_changed_places_among_order_events_are_found(plain_books: str):
+    """Each column of the batch holds the values that it held: a sum over columns would not see it."""
+    first, last = (
+        f"(select {order}(ordinal) from order_event where batch_id = 1 and kind = 'A')" for order in ("min", "max")
+    )
+    change = f"""update order_event o set worker_id = other.worker_id
+        from (select * from order_event) other
+        where o.batch_id = 1 and other.batch_id = 1 and o.kind = 'A' and other.kind = 'A'
+            and o.worker_id <> other.worker_id
+            and (o.ordinal, other.ordinal) in (({first}, {last}), ({last}, {first}))"""
+    found = findings(plain_books, change)
+    assert [(one.table, one.detail) for one in found] == [("order_event", "worker_id")] * 2
+
+
+def test_an_event_changed_alike_in_both_tables_is_named_in_both(plain_books: str):
+    order = "order_id = (select order_id from charge order by platform_no, order_id limit 1)"
+    charge = f"update charge set worker_id = worker_id || '?' where {order}"
+    event = f"update order_event set worker_id = worker_id || '?' where kind = 'A' and {order}"
+    found = findings(plain_books, event, charge)
+    assert {(one.table, one.detail) for one in found} == {("charge", "worker_id"), ("order_event", "worker_id")}
 
 
 # ---- rows taken out and put in

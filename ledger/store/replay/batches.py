@@ -25,7 +25,6 @@ from ledger.store.replay.terms import Reading
 
 EVENTS_AT_A_TIME = 100_000
 BYTES_AT_A_TIME = 64 * 1024 * 1024
-MATCHES = ("match_charges", "match_event_keys", "match_order_events")
 _PAYLOADS = "select batch_id, payload from segment where batch_id = any(%s)"
 
 
@@ -52,9 +51,10 @@ def replay_batches(
     tariffs: Tariffs,
     rows: list[BatchRow],
     workers: int,
+    whole: bool,
     advance: Advance,
 ) -> Iterator[Finding | Replayed]:
-    """Replay them all; findings come as they are met, and last of all the sums."""
+    """Replay them all; findings come as they are met, and last of all the sums. `whole`: against order_event, too."""
     total = Replayed()
     waiting: deque[tuple[_Chunk, Future[Yield]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -63,7 +63,7 @@ def replay_batches(
                 yield chunk
                 continue
             payloads = _payloads(connection, chunk.rows)
-            waiting.append((chunk, pool.submit(_replay, desk, chunk, tariffs, payloads)))
+            waiting.append((chunk, pool.submit(_replay, desk, chunk, tariffs, payloads, whole)))
             if len(waiting) > workers + 1:
                 yield from _finished(desk, waiting, total, advance)
         while waiting:
@@ -121,7 +121,9 @@ def _set_aside(desk: DuckDBPyConnection, total: Replayed, batch_ids: list[int]) 
     put(desk, "unreadable", [(batch_id,) for batch_id in batch_ids])
 
 
-def _replay(desk: DuckDBPyConnection, chunk: _Chunk, tariffs: Tariffs, payloads: dict[int, bytes]) -> Yield:
+def _replay(
+    desk: DuckDBPyConnection, chunk: _Chunk, tariffs: Tariffs, payloads: dict[int, bytes], whole: bool
+) -> Yield:
     """One chunk, in a thread of its own with its own cursor."""
     result = Yield()
     opened = open_segments(chunk.rows, payloads, result)
@@ -133,12 +135,14 @@ def _replay(desk: DuckDBPyConnection, chunk: _Chunk, tariffs: Tariffs, payloads:
         read_events(cursor, chunk.terms, tariffs, opened, result)
         run(cursor, "count_orders")
         span = {"first": place_of(min(ids), -FIRST_PLACE), "last": place_of(max(ids), PLACES - FIRST_PLACE - 1)}
-        for name in MATCHES:
-            run(cursor, name, **span)
-        if run(cursor, "odd").fetchall() != [(0,)]:
-            run(cursor, "keep_odd")
-        if run(cursor, "repeated", **span).fetchall():
-            result.findings += [_repeated(*row) for row in run(cursor, "repeated_rows", **span).fetchall()]
+        run(cursor, "match_charges", **span)
+        run(cursor, "match_event_keys", **span)
+        run(cursor, "keep_odd_claims")
+        if whole:
+            run(cursor, "match_order_events", **span)
+            run(cursor, "keep_odd_order_events")
+            if run(cursor, "repeated", **span).fetchall():
+                result.findings += [_repeated(*row) for row in run(cursor, "repeated_rows", **span).fetchall()]
     return result
 
 

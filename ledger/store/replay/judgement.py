@@ -64,18 +64,14 @@ def named_rows(found: DuckDBPyConnection) -> Iterator[Named]:
             yield dict(zip(columns, row, strict=True))
 
 
-def settle_answers(desk: DuckDBPyConnection) -> None:
+def settle_answers(desk: DuckDBPyConnection, whole: bool) -> None:
     """Pair rows with the events that they record wrongly, and say what became of every other event."""
-    for name in (
-        "strays",
-        "clean",
-        "pair_claims",
-        "answer",
-        "extra_order_events",
-        "pair_order_events",
-        "correct_places",
-    ):
+    for name in ("strays", "clean", "pair_claims", "answer"):
         run(desk, name)
+    if whole:
+        run(desk, "extra_order_events")
+        run(desk, "pair_order_events")
+    run(desk, "correct_places")
 
 
 # ---- rows

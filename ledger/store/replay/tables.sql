@@ -45,5 +45,6 @@ create table row_rest (
     platform_no integer, kind integer, order_id text, slot text, us bigint, worker_id text, line integer, city integer,
     amount integer, key_no integer, entry_id bigint);
 create table pairing (books text, row_no integer, place bigint);
+create table extra_order_event (place bigint);
 create table account (account_id integer, kind text);
 create table change (platform_no integer, order_id text, kind text, entry_id bigint, amount integer);
