@@ -16,6 +16,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.partitioner import murmur2
+from sqlalchemy import text
 
 from consumers.kafka import broker
 from consumers.kafka.settings import Access, producer_options
@@ -36,6 +37,7 @@ TOPICS = (  # name, events a record, seed, platforms
     ("bench-500-b", 500, 4, OTHERS),
 )
 SECONDS, RATE, EVERY = 20, 10_000, 97
+BEFORE = 1_000  # events that a consumer booked before the others are sent
 
 
 @contextmanager
@@ -120,9 +122,10 @@ def visible(report: Report, url: str, directory: Path) -> None:
     """How long after it is produced an acceptance is seen by `danbao windows`, at 10,000 events a second."""
     with cluster(directory) as bootstrap, support.fresh_database(url) as ledger:
         file = support.simulate(directory / "visible.ndjson", SECONDS * RATE, seed=9)
-        lines = file.read_bytes().splitlines()[: SECONDS * RATE]
+        lines = file.read_bytes().splitlines()[: BEFORE + SECONDS * RATE]
+        file.write_bytes(b"\n".join(lines[:BEFORE]) + b"\n")
+        produce(bootstrap, "bench-visible", file)
         file.unlink()
-        produce(bootstrap, "bench-visible", _empty(directory))
         command = [
             sys.executable,
             "-m",
@@ -134,8 +137,9 @@ def visible(report: Report, url: str, directory: Path) -> None:
             "--stay",
         ]
         consumer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        _wait_until_booked(ledger, BEFORE)
         waiting: dict[tuple[str, str, str], float] = {}
-        sending = threading.Thread(target=_send, args=(bootstrap, lines, waiting))
+        sending = threading.Thread(target=_send, args=(bootstrap, lines[BEFORE:], waiting))
         took = _seen(ledger, waiting, sending)
         assert consumer.stdin is not None
         consumer.stdin.close()
@@ -146,10 +150,12 @@ def visible(report: Report, url: str, directory: Path) -> None:
     report.add("visible_p99_ms", [late], "ms", note)
 
 
-def _empty(directory: Path) -> Path:
-    file = directory / "empty.ndjson"
-    file.write_bytes(b"")
-    return file
+def _wait_until_booked(ledger: str, events: int) -> None:
+    """A consumer that runs has joined its group and made the days: joining takes seconds, once."""
+    with connect.ledger(ledger, connect.AUDIT) as engine, engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        while (connection.scalar(text("select sum(events) from batch")) or 0) < events:
+            time.sleep(0.1)
 
 
 def _send(bootstrap: str, lines: list[bytes], waiting: dict[tuple[str, str, str], float]) -> None:
