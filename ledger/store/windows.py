@@ -1,9 +1,9 @@
 """Gathering what is recorded of a worker around an instant. In: platform, worker, instant. Out: a Cover.
 
-Two queries: what became the worker's as far back as a window of its line can reach (other days are not
-read), then, by key, all facts of the few orders of those that are worth a look. Where nothing covers the
-instant, they are asked again as far back as any window can reach, for what was near, and so is the order
-that came next.
+Two queries, of which the second need not be planned anew: what became the worker's as far back as a window of
+its line can reach (other days are not read), then, by key, all facts of the few orders of those that are worth
+a look. Where nothing covers the instant, two more, for what was near: as far back as any window can reach,
+and the order that came next.
 """
 
 from collections import defaultdict
@@ -46,11 +46,7 @@ def windows_at(connection: Connection, rulebook: Rulebook, platform_no: int, wor
     cover = judge(_begun(connection, asked, longest), worker_id, at, rulebook)
     if cover.windows:
         return cover
-    known = _begun(connection, asked, dict.fromkeys(longest, longest[None]))
-    following = _following(connection, asked)
-    if following is not None and following not in {one.order_id for one in known}:
-        known += _facts(connection, asked | {"order_id": following})
-    return judge(known, worker_id, at, rulebook)
+    return judge(_near(connection, asked, longest[None]), worker_id, at, rulebook)
 
 
 def _begun(connection: Connection, asked: dict[str, Any], longest: dict[Line | None, timedelta]) -> list[Order]:
@@ -63,10 +59,11 @@ def _begun(connection: Connection, asked: dict[str, Any], longest: dict[Line | N
     return _facts(connection, asked | begun._asdict())
 
 
-def _following(connection: Connection, asked: dict[str, Any]) -> str | None:
-    """The first order that became the worker's after the instant, if one did soon."""
-    found = _rows(connection, sql("worker_next_order"), asked | {"until": asked["at"] + NEAR_AFTER})
-    return found[0].order_id if found else None
+def _near(connection: Connection, asked: dict[str, Any], longest: timedelta) -> list[Order]:
+    """The orders worth a look of those that became the worker's within that time, whatever their line, and the next."""
+    reach = {"since": asked["at"] - longest, "until": asked["at"] + NEAR_AFTER}
+    [near] = _rows(connection, sql("worker_near"), asked | reach)
+    return _facts(connection, asked | near._asdict())
 
 
 def order(connection: Connection, platform_no: int, order_id: str) -> Order | None:

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, Row, create_engine, text
 
 from ledger import rulebook
 from ledger.store import connect, settle, windows
@@ -21,6 +22,7 @@ from tests.bench import orm_baseline, streams, support
 from tests.bench.support import Report
 
 RUNS = 3
+QUESTION_RUNS = 5
 STORED_EVENTS = 30_000_000
 
 
@@ -114,27 +116,31 @@ def _bytes(report: Report, ledger: str) -> None:
 
 
 def _windows(report: Report, ledger: str) -> None:
+    """Questions about workers of orders from all days, others in each run; the first run finds few pages in memory."""
     rules = rulebook.load()
+    p99s, took = [], []
     with connect.ledger(ledger, connect.AUDIT) as engine, engine.connect() as connection:
-        orders = connection.execute(
-            text(
-                "select platform_no, worker_id, accepted_at + interval '5 minutes' as at"
-                " from charge tablesample system (0.05) limit 3000"
-            )
-        ).all()
-        random.Random(1).shuffle(orders)
-        took = []
-        for order in orders:
-            started = perf_counter()
-            windows.windows_at(connection, rules, order.platform_no, order.worker_id, order.at)
-            took.append((perf_counter() - started) * 1000)
-    took.sort()
-    report.add(
-        "windows_p99_ms",
-        [took[int(len(took) * 0.99)]],
-        "ms",
-        f"{len(took)} questions, p50 {took[len(took) // 2]:.2f} ms, worst {took[-1]:.1f} ms",
-    )
+        for seed in range(QUESTION_RUNS):
+            orders = connection.execute(
+                text(
+                    "select platform_no, worker_id, accepted_at + interval '5 minutes' as at"
+                    " from charge tablesample system (0.05) repeatable (:seed) limit 3000"
+                ),
+                {"seed": seed},
+            ).all()
+            random.Random(seed).shuffle(orders)
+            took = [_answered(connection, rules, order) for order in orders]
+            took.sort()
+            p99s.append(took[int(len(took) * 0.99)])
+    note = f"{len(took)} questions a run; the first run {p99s[0]:.2f}; p50 {took[len(took) // 2]:.2f} ms in the last"
+    report.add("windows_p99_ms", p99s, "ms", note)
+
+
+def _answered(connection: Connection, rules: rulebook.Rulebook, order: Row[Any]) -> float:
+    """How long a question took, in ms."""
+    started = perf_counter()
+    windows.windows_at(connection, rules, order.platform_no, order.worker_id, order.at)
+    return (perf_counter() - started) * 1000
 
 
 def _settle(report: Report, ledger: str) -> None:

@@ -202,9 +202,10 @@ def test_only_the_days_that_a_window_can_reach_are_read_and_by_index(engine: Eng
         "lines": ["D", "*"],
         "sinces": [NOON - timedelta(hours=12), NOON - timedelta(hours=48)],
         "earliest": NOON - timedelta(hours=48),
+        "since": NOON - timedelta(hours=48),
         "until": NOON + timedelta(hours=24),
     }
-    for name, days in (("worker_orders", [1, 2, 3]), ("worker_next_order", [3, 4])):
+    for name, days in (("worker_orders", [1, 2, 3]), ("worker_near", [1, 2, 3, 4])):
         shown = plan(engine, name, asked)
         assert [day for day in range(1, 11) if f"order_event_202610{day:02}" in shown] == days
         assert "Seq Scan" not in shown
