@@ -1,27 +1,30 @@
--- Whether order_event, batch by batch, holds the rows of charge and event_key and no others. Rows are compared by sums of
--- numbers drawn from all their values by a seed that nobody knew when they were written. The outer hash is what keeps
--- values from changing places: a row's own is a sum over its columns. A charge without an entry is of no known batch.
+-- Whether order_event, batch by batch, holds the rows of charge and event_key and no others: by sums of a number that is
+-- drawn from all values of a row by a seed which nobody knew when the row was written. A seed of its own for each part
+-- and the hash around them keep values from changing places, within a row or between rows, without being noticed.
+-- A charge without an entry is of no known batch.
 with stated as (
-    select batch_id, hashint8extended(hash_record_extended(
-        row(ordinal, platform_no, kind, order_id, occurred_at, worker_id, line), :seed), :seed) as mark
+    select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind, line
     from order_event
 ), claimed as (
-    select e.batch_id, hashint8extended(hash_record_extended(
-        row(c.ordinal, c.platform_no, cast('A' as "char"), c.order_id, c.accepted_at, c.worker_id, c.line), :seed), :seed) as mark
+    select e.batch_id, c.order_id, c.accepted_at as occurred_at, c.worker_id, c.platform_no, c.ordinal,
+        cast('A' as "char") as kind, c.line
     from charge c
     left join entry e on e.entry_id = c.entry_id
     union all
-    select batch_id, hashint8extended(hash_record_extended(
-        row(ordinal, platform_no, kind, order_id, occurred_at, worker_id, case kind when 'R' then cast('*' as "char") end), :seed),
-        :seed)
+    select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind,
+        case kind when 'R' then cast('*' as "char") end
     from event_key
-), stated_sums as (
-    select batch_id, count(*) as events, sum(mark) as marks from stated group by batch_id
-), claimed_sums as (
-    select batch_id, count(*) as events, sum(mark) as marks from claimed group by batch_id
+), marked as (
+    select side, batch_id, hashint8extended(
+        hashtextextended(order_id, :seed)
+            # timestamptz_hash_extended(occurred_at, :seed + 1)
+            # coalesce(hashtextextended(worker_id, :seed + 2), 0)
+            # hashint8extended(
+                ((cast(platform_no as bigint) * 65536 + ordinal) * 512 + cast(kind as integer)) * 512
+                    + coalesce(cast(line as integer), 256), :seed + 3),
+        :seed + 4) as mark
+    from (select 1 as side, * from stated union all select -1, * from claimed) both_sides
+), sums as (
+    select side, batch_id, count(*) as events, sum(mark) as marks from marked group by side, batch_id
 )
-select not exists (
-    select from stated_sums s
-    full join claimed_sums c on c.batch_id = s.batch_id
-    where (s.events, s.marks) is distinct from (c.events, c.marks)
-)
+select not exists (select from sums group by batch_id having sum(side * events) <> 0 or sum(side * marks) <> 0)

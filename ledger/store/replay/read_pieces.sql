@@ -37,7 +37,8 @@ shaped as (
         case kind
             when 65 then strlen(raw) = bytes + strlen('"worker_id":"","line":"","accepted_city":""') + strlen(worker_id)
                 + strlen(line_name) + strlen(city_name)
-            when 67 then strlen(raw) = bytes and contains(raw, '"data":{}')
+            when 67 then strlen(raw) = bytes and case when suffix(raw, '"data":{}}') then true
+                else contains(raw, '"data":{}') end
             when 82 then strlen(raw) = bytes + strlen('"worker_id":""') + strlen(worker_id)
             when 88 then strlen(raw) = bytes + strlen('"reason":""') + strlen(reason)
         end as compact
