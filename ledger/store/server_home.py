@@ -30,6 +30,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ledger.errors import DanbaoError
+from ledger.store.machine import memory_bytes
 from schemas.both import Both
 
 Notice = Callable[[Both], None]
@@ -361,7 +362,7 @@ def _require_version(place: Place) -> None:
 
 def _configure(place: Place, settings: Mapping[str, str]) -> None:
     """Write the configuration; it lies outside data/, which is the server's user's to write."""
-    shared_buffers_mib = min(max(_memory_bytes() // 4 >> 20, 128), 8192)
+    shared_buffers_mib = min(max(memory_bytes() // 4 >> 20, 128), 8192)
     added = "".join(f"{name} = {_quoted(value, chr(39))}\n" for name, value in settings.items())
     texts = {
         "config": SETTINGS.format(shared_buffers_mib=shared_buffers_mib) + added,
@@ -380,17 +381,6 @@ def _quoted(text: str, mark: str = '"') -> str:
     if mark == "'":
         text = text.replace("\\", "\\\\")
     return mark + text.replace(mark, mark * 2) + mark
-
-
-def _memory_bytes() -> int:
-    """The memory of the machine, or of the container when that is less."""
-    least = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            least = min(least, int(Path(file).read_text()))
-        except (OSError, ValueError):  # no such container, or "max"
-            continue
-    return least
 
 
 def failure(place: Place, what: Both, said: bytes) -> DanbaoError:

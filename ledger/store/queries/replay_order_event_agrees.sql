@@ -1,7 +1,6 @@
--- Whether order_event, batch by batch, holds the rows of charge and event_key and no others: by sums of a number that is
--- drawn from all values of a row by a seed which nobody knew when the row was written. A seed of its own for each part
--- and the hash around them keep values from changing places, within a row or between rows, without being noticed.
--- A charge without an entry is of no known batch.
+-- Whether order_event, batch by batch, holds the rows of charge and event_key and no others, by sums of a number drawn from
+-- all values of a row with a seed that nobody knew when it was written (a seed of its own for each part, and the hash around
+-- them, keep values from changing places unnoticed; a charge without an entry is of no known batch).
 with stated as (
     select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind, line
     from order_event

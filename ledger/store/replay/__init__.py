@@ -4,7 +4,7 @@ In: an engine in the role of audit, a directory to spill into. Out: findings. Th
 
     snapshot   one look at the database for all connections, while ingest goes on
     books      charges, event keys, entries and postings come to a desk of DuckDB, by their place; order events
-               only where they are not what charges and event keys say, which the database itself is asked
+               only where they are not what charges and event keys say, as the database is asked at the end
     batches    segments are unpacked, read on the terms of their time, rated; each event is held against its rows
     judgement  what did not match: duplicates, conflicts and rejections as recorded, or findings
     accounts   entries, changes of charges and settled months from what was counted
@@ -14,6 +14,7 @@ what is equal in every value; whatever they cannot clear goes to those functions
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -33,7 +34,7 @@ from ledger.store import tables
 from ledger.store.queries import sql
 from ledger.store.replay.accounts import Changes, followers, judge_entries, judge_settlements, judge_sums
 from ledger.store.replay.batches import Replayed, replay_batches
-from ledger.store.replay.books import Advance, EntryKeys, Registers, load, registers
+from ledger.store.replay.books import Advance, EntryKeys, Registers, load, order_events_agree, registers
 from ledger.store.replay.desk import open_desk, open_questions, put, run
 from ledger.store.replay.inbox import judge_inbox
 from ledger.store.replay.judgement import (
@@ -53,24 +54,29 @@ Progress = Callable[[int], AbstractContextManager[Advance]]
 
 @dataclass(slots=True)
 class Report:
-    """What a replay covered, and what it found. `whole`: order_event row by row, not by sums."""
+    """What a replay covered, and what it found.
+
+    `whole`: order_event was held against its records row by row; else `agree` says whether its sums are right.
+    """
 
     findings: Findings = field(default_factory=Findings)
     batches: int = 0
     records: int = 0
     events: int = 0
     whole: bool = False
+    agree: bool = True
 
 
 def replay(engine: Engine, spill: Path, workers: int, progress: Progress) -> Report:
     """Replay everything. `progress`: from the number of steps to what is told of each one done.
 
-    Where charges or event keys are found wrong, order events that say the same are wrong, too: then all is replayed
-    once more, with every order event held against its own record.
+    Order events are brought over only where they must be: where they are not what charges and event keys say, or where
+    one of those is found wrong, for then an order event that says the same is wrong, too. All is replayed once more.
     """
     with taken(engine) as snapshot:
         report = _replayed(snapshot, spill, workers, progress, whole=False)
-        if not report.whole and report.findings.tables() & {"charge", "event_key"}:
+        wrong = not report.agree or report.findings.tables() & {"charge", "event_key"}
+        if wrong and not report.whole:
             report = _replayed(snapshot, spill, workers, progress, whole=True)
     return report
 
@@ -106,8 +112,9 @@ def _replay(run_: _Run, report: Report) -> None:
     found = report.findings
     rulebooks = _rulebooks(run_.connection, run_.facts, found)
     _put_registers(run_.desk, run_.facts, rulebooks)
-    whole = load(run_.desk, run_.snapshot, run_.keys, run_.whole, run_.advance)
-    run_.whole = report.whole = whole
+    # Charges without an entry are placed by their order events.
+    run_.whole = report.whole = run_.whole or not all(rules.plain_orders() for rules in rulebooks.values())
+    load(run_.desk, run_.snapshot, run_.keys, run_.whole, run_.advance)
     found.add(_platforms(run_.desk, run_.facts))
     tariffs = Tariffs(run_.keys)
     races = [(row.batch_id, row.platform_no) for row in run_.connection.execute(sql("replay_races"))]
@@ -121,7 +128,10 @@ def _replay(run_: _Run, report: Report) -> None:
             found.add([item])
         else:
             replayed = item
-    _judge(run_, reading, tariffs, replayed, rulebooks, found)
+    with ThreadPoolExecutor(1) as pool:
+        agreeing = None if run_.whole else pool.submit(order_events_agree, run_.snapshot)
+        _judge(run_, reading, tariffs, replayed, rulebooks, found)
+        report.agree = agreeing is None or agreeing.result()
     report.batches, report.records = len(run_.facts.batches), replayed.records
     report.events = sum(replayed.events.values())
 

@@ -137,7 +137,8 @@ def _replay(
         span = {"first": place_of(min(ids), -FIRST_PLACE), "last": place_of(max(ids), PLACES - FIRST_PLACE - 1)}
         run(cursor, "match_charges", **span)
         run(cursor, "match_event_keys", **span)
-        run(cursor, "keep_odd_claims")
+        if run(cursor, "odd_claims").fetchall() == [(True,)]:
+            run(cursor, "keep_odd_claims")
         if whole:
             run(cursor, "match_order_events", **span)
             run(cursor, "keep_odd_order_events")

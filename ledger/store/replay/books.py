@@ -113,42 +113,42 @@ def _settlements(connection: Connection) -> tuple[list[SettlementRow], list[str]
 # ---- the large tables
 
 
-def load(desk: DuckDBPyConnection, snapshot: Snapshot, keys: EntryKeys, whole: bool, advance: Advance) -> bool:
-    """Bring entries, postings, charges and event keys to the desk; order events too if `whole`, or if they disagree.
-
-    Returns whether they were brought. Each row of order_event repeats one of charge or event_key. The database says
-    whether all do, at a third of the cost of bringing them over.
-    """
+def load(desk: DuckDBPyConnection, snapshot: Snapshot, keys: EntryKeys, whole: bool, advance: Advance) -> None:
+    """Bring entries, postings, charges and event keys to the desk, and order events, too, if `whole`."""
     with _incoming(desk, snapshot, "replay_entry") as cursor:
         run(cursor, "load_entries")
     _number_entries(desk, keys)
     with ThreadPoolExecutor(1) as pool:
-        others = pool.submit(_load_claims, desk, snapshot, advance)
-        whole = whole or not _order_events_agree(snapshot.connection)
-        if whole:
-            with _incoming(desk, snapshot, "replay_order_event") as cursor:
-                run(cursor, "load_order_events")
-        others.result()
-    if whole and desk.execute("select count(*) from charge where entry_id is null").fetchall() != [(0,)]:
-        run(desk, "place_uncharged")
-    return whole
-
-
-def _order_events_agree(connection: Connection) -> bool:
-    seed = secrets.randbits(62)
-    connection.execute(text("set local work_mem = '64MB'"))  # the entries are looked up for each charge
-    return bool(connection.scalar(sql("replay_order_event_agrees"), {"seed": seed}))
-
-
-def _load_claims(desk: DuckDBPyConnection, snapshot: Snapshot, advance: Advance) -> None:
-    with _incoming(desk, snapshot, "replay_charge", advance) as cursor:
-        run(cursor, "load_charges")
-    with _incoming(desk, snapshot, "replay_event_key", advance) as cursor:
-        run(cursor, "load_event_keys")
+        charges = pool.submit(_load, desk, snapshot, "replay_charge", "load_charges", advance)
+        _load(desk, snapshot, "replay_event_key", "load_event_keys", advance)
+        charges.result()
+    if whole:
+        _load(desk, snapshot, "replay_order_event", "load_order_events")
     with _incoming(desk, snapshot, "replay_posting") as cursor:
         cursor.execute("insert into posting by name select * from incoming")
     with _incoming(desk, snapshot, "replay_charge_change") as cursor:
         cursor.execute("insert into change by name select * from incoming")
+    if whole and desk.execute("select exists (from charge where entry_id is null)").fetchall() == [(True,)]:
+        run(desk, "place_uncharged")
+
+
+def _load(
+    desk: DuckDBPyConnection, snapshot: Snapshot, query: str, statement: str, advance: Advance = lambda _: None
+) -> None:
+    with _incoming(desk, snapshot, query, advance) as cursor:
+        run(cursor, statement)
+
+
+def order_events_agree(snapshot: Snapshot) -> bool:
+    """Whether each row of order_event repeats one of charge or event_key, and each of those is repeated.
+
+    The database is asked, at a third of the cost of bringing the rows over. Where they agree, and charges and event
+    keys are what the segments yield, order events are, too.
+    """
+    seed = secrets.randbits(62)
+    with snapshot.another() as connection:
+        connection.execute(text("set local work_mem = '64MB'"))  # the entries are looked up for each charge
+        return bool(connection.scalar(sql("replay_order_event_agrees"), {"seed": seed}))
 
 
 @contextmanager

@@ -14,7 +14,9 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-MEMORY_LIMIT = "1GiB"
+from ledger.store.machine import memory_bytes
+
+MEMORY_MIB_MIN = 1024
 PLACES = 65_536  # of a batch; see tables.sql
 FIRST_PLACE = 32_768
 ORDINALS_MAX = 32_767
@@ -50,7 +52,7 @@ def put(desk: DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> 
 
 
 def open_desk(spill: Path) -> DuckDBPyConnection:
-    """A desk with empty tables; what does not fit in memory goes to files in `spill`.
+    """A desk with empty tables; what does not fit in a quarter of the memory goes to files in `spill`.
 
     Set for many threads that each ask about some rows, and for joins as they are written: left to itself
     DuckDB puts the larger side where it loses its order, and rows of one batch are no longer neighbours.
@@ -58,7 +60,7 @@ def open_desk(spill: Path) -> DuckDBPyConnection:
     desk = duckdb.connect(
         ":memory:",
         config={
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": f"{max(memory_bytes() // 4 >> 20, MEMORY_MIB_MIN)}MiB",
             "temp_directory": str(spill),
             "threads": 1,
             "disabled_optimizers": "build_side_probe_side",

@@ -7,11 +7,12 @@ decodes PostgreSQL's binary COPY in C, at a third of the cost of rows that becom
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, select, text
 
 from ledger.store import connect
 from ledger.store.queries import sql
@@ -21,6 +22,8 @@ OPTIONS = (
     f"-c role={connect.AUDIT} -c default_transaction_isolation=repeatable\\ read -c default_transaction_read_only=on"
 )
 
+_READING: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -29,6 +32,15 @@ class Snapshot:
     connection: Connection
     name: str
     conninfo: str
+    engine: Engine
+
+    @contextmanager
+    def another(self) -> Iterator[Connection]:
+        """One more connection on which to ask while `connection` is busy."""
+        with self.engine.connect() as connection:
+            reading = connection.execution_options(**_READING)
+            reading.execute(text(f"set transaction snapshot '{self.name}'"))  # the name is the server's own
+            yield reading
 
     @contextmanager
     def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
@@ -44,8 +56,7 @@ class Snapshot:
 def taken(engine: Engine) -> Iterator[Snapshot]:
     """A snapshot that lasts until the block ends."""
     with engine.connect() as connection:
-        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        reading = connection.execution_options(**options)
+        reading = connection.execution_options(**_READING)
         name = reading.scalar(select(func.pg_export_snapshot()))
         url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        yield Snapshot(reading, str(name), make_conninfo(url, options=OPTIONS))
+        yield Snapshot(reading, str(name), make_conninfo(url, options=OPTIONS), engine)
