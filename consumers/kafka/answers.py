@@ -1,8 +1,9 @@
 """What became of pushed records, read back. In: where they were placed. Out: those of them that were rejected.
 
-Only rejections are told, on the topic that all platforms share, so silence means booked once the ledger has passed a
-record. How far it is, its consumer group says, for those who may look; where we may not, nobody knows and `passed` is
-None. A rejection is told a moment after the group has passed: GRACE_S is left for it.
+Only rejections are told, on the platform's own topic of rejected records where there is one, else on the one that all
+platforms share; so silence means booked, once the ledger has passed a record. How far it is, its consumer group says,
+for those who may look; where we may not, nobody knows and `passed` is None. A rejection is told a moment after the
+group has passed: GRACE_S is left for it.
 """
 
 from bisect import bisect_right
@@ -80,10 +81,11 @@ class Answers:
 
 
 class AnswerReader:
-    """Reads the topic of rejected records from its present end on: made before anything is pushed."""
+    """Reads the topics of rejected records from their present end on: made before anything is pushed."""
 
-    def __init__(self, access: Access, group: str) -> None:
+    def __init__(self, access: Access, group: str, platform_id: str) -> None:
         self._group = group
+        self._topics = TOPIC, own_topic(platform_id)
         self._admin_options = {key: value for key, value in access.options().items() if key != "metrics_enabled"}
         self._admin: Any = None
         self._consumer: Any = None
@@ -93,7 +95,7 @@ class AnswerReader:
             self._seek_to_end()
         except (KafkaError, OSError) as error:
             self._close()
-            raise _unreadable(Both(str(error), str(error))) from error
+            raise self._unreadable(Both(str(error), str(error))) from error
         except DanbaoError:
             self._close()
             raise
@@ -121,9 +123,13 @@ class AnswerReader:
         return answers
 
     def _seek_to_end(self) -> None:
-        partitions = [TopicPartition(TOPIC, number) for number in self._consumer.partitions_for_topic(TOPIC) or ()]
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in self._topics
+            for number in self._consumer.partitions_for_topic(topic) or ()
+        ]
         if not partitions:
-            raise _unreadable(Both("there is no such topic", "主题不存在"))
+            raise self._unreadable(Both("there is no such topic", "主题不存在"))
         self._consumer.assign(partitions)
         for partition, end in self._consumer.end_offsets(partitions, timeout_ms=CALL_MS).items():
             self._consumer.seek(partition, end)
@@ -147,11 +153,29 @@ class AnswerReader:
             return None
         return all(at.get(partition, 0) >= end for partition, end in places.ends().items())
 
+    def _unreadable(self, why: Both) -> DanbaoError:
+        shared, own = self._topics
+        return DanbaoError(
+            Both(
+                f"What was rejected cannot be read from {shared} or {own}: {why.en}.",
+                f"无法从 {shared} 或 {own} 读取拒收记录：{why.zh}。",
+            ),
+            Both(
+                "Ask the operator for the right to read one, or push without --answers.",
+                "请向运营方申请其中之一的读取权限，或不加 --answers 报送。",
+            ),
+        )
+
     def _close(self) -> None:
         if self._admin is not None:
             self._admin.close()
         if self._consumer is not None:
             self._consumer.close(autocommit=False, timeout_ms=LOOK_MS)
+
+
+def own_topic(platform_id: str) -> str:
+    """Where what is rejected of a platform is told, if that topic is there."""
+    return f"{TOPIC}.{platform_id}"
 
 
 def read_told(headers: list[tuple[str, bytes]], value: bytes | None) -> tuple[str, Told]:
@@ -167,13 +191,3 @@ def read_told(headers: list[tuple[str, bytes]], value: bytes | None) -> tuple[st
         value or b"",
     )
     return said["topic"], told
-
-
-def _unreadable(why: Both) -> DanbaoError:
-    return DanbaoError(
-        Both(f"What was rejected cannot be read from {TOPIC}: {why.en}.", f"无法从 {TOPIC} 读取拒收记录：{why.zh}。"),
-        Both(
-            "Ask the operator for the right to read it, or push without --answers.",
-            "请向运营方申请读取权限，或不加 --answers 报送。",
-        ),
-    )

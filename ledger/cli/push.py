@@ -114,7 +114,7 @@ def push(
         source.on_bytes = advance
         pushfile.check(source, platform)
         access = settings.access(common.kafka_bootstrap())
-        with AnswerReader(access, group) if answers else nullcontext() as reader:
+        with AnswerReader(access, group, platform) if answers else nullcontext() as reader:
             started = perf_counter()
             pusher = Pusher(
                 access, platform, topic, key=signer, per_record=per_record, on_placed=lambda one: places.add(*one)

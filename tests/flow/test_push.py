@@ -22,8 +22,8 @@ from support import ARRIVED, ROOT, accepted, completed, encode, ndjson, owner, r
 from typer.testing import CliRunner, Result
 
 from consumers import push
-from consumers.kafka import answers, rejected
-from consumers.kafka.broker import Cluster, running
+from consumers.kafka import answers
+from consumers.kafka.broker import running
 from consumers.kafka.settings import Access
 from consumers.push import Counts, NotAcknowledged, Pusher, partition_of
 from ledger import signing
@@ -50,23 +50,9 @@ Run = Any
 
 
 @pytest.fixture
-def bootstrap(broker: Cluster) -> str:
-    return broker.bootstrap
-
-
-@pytest.fixture
 def topic(bootstrap: str) -> str:
     """A topic of four partitions that all platforms share."""
     return make_topic(bootstrap, new_name("orders"), 4)
-
-
-@pytest.fixture
-def rejections(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A topic of rejected records of the test's own, for who tells and for who reads."""
-    name = make_topic(bootstrap, new_name("rejected"))
-    monkeypatch.setattr(rejected, "TOPIC", name)
-    monkeypatch.setattr(answers, "TOPIC", name)
-    return name
 
 
 @pytest.fixture

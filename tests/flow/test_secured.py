@@ -25,6 +25,7 @@ from support import ARRIVED, accepted, encode, owner, replayed, rows, rules, val
 from typer.testing import CliRunner, Result
 
 from consumers.kafka import grants, settings, topics
+from consumers.kafka.answers import AnswerReader, Places
 from consumers.kafka.rejected import TOPIC
 from consumers.kafka.settings import Access, access
 from consumers.loop import Booker
@@ -219,6 +220,22 @@ def test_a_platform_reads_what_was_rejected_of_its_own_and_nothing_of_anothers(s
     for another in (f"{TOPIC}.{scene.a}", TOPIC, scene.own(scene.a), "orders.v1"):
         assert not may_see(scene.user(scene.b), another)
     assert may_see(scene.user(scene.b), scene.own(scene.b))
+
+
+def test_who_pushes_hears_on_his_own_topic_what_was_rejected(scene: Scene) -> None:
+    own = scene.own(scene.a)
+    send(scene.user(scene.a), own, b"rubbish that is told before")
+    scene.book()
+    wait_until(lambda: end_of(scene.cluster, f"{TOPIC}.{scene.a}") == 1)
+    with AnswerReader(scene.user(scene.a), "danbao-orders", scene.a) as reader:
+        places = Places(own)
+        for offset, record in enumerate((b"rubbish of A", order("1", scene.a)), 1):
+            send(scene.user(scene.a), own, record)
+            places.add(0, offset)
+        scene.book()
+        found = reader.read(places, 10)
+    assert [(told.offset, told.raw) for told in found.rejected] == [(1, b"rubbish of A")]
+    assert found.passed is None, "no platform may look into the ledger's group"
 
 
 def may_see(who: Access, topic: str) -> bool:

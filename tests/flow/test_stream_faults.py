@@ -61,11 +61,6 @@ WAITING = """select count(*) from pg_stat_activity where wait_event_type = 'Lock
 
 
 @pytest.fixture
-def bootstrap(broker: Cluster) -> str:
-    return broker.bootstrap
-
-
-@pytest.fixture
 def topic(bootstrap: str) -> str:
     """A topic of one partition that all platforms share."""
     return make_topic(bootstrap, new_name("faults"))

@@ -29,29 +29,15 @@ from streams import (
 from support import accepted, cancelled, completed, encode, replayed, rows, value
 
 from consumers.kafka import rejected
-from consumers.kafka.broker import Cluster
 from consumers.kafka.settings import Access, producer_options
 from consumers.orders import Hooks
 from schemas.codes import Answer, Reason
 
 
 @pytest.fixture
-def bootstrap(broker: Cluster) -> str:
-    return broker.bootstrap
-
-
-@pytest.fixture
 def topic(bootstrap: str) -> str:
     """A topic of two partitions that all platforms share."""
     return make_topic(bootstrap, new_name("orders"), 2)
-
-
-@pytest.fixture
-def rejections(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A topic of rejected records of the test's own."""
-    name = make_topic(bootstrap, new_name("rejected"))
-    monkeypatch.setattr(rejected, "TOPIC", name)
-    return name
 
 
 def test_a_stream_is_booked_from_where_the_ledger_stands(engine: Engine, ledger_url: str, bootstrap: str, topic: str):
