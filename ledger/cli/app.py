@@ -22,6 +22,7 @@ from ledger.cli import (
     kafka,
     platforms,
     push,
+    rejects,
     rules,
     run,
     settle,
@@ -83,6 +84,7 @@ for _name, _group in (
     ("inbox", inbox.app),
     ("consume", consume.app),
     ("audit", audit.app),
+    ("rejects", rejects.app),
     ("kafka", kafka.app),
 ):
     app.add_typer(_group, name=_name)

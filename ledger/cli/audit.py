@@ -1,22 +1,21 @@
-"""danbao audit: replay the raw records against the books, list what deserves a look, and what was rejected."""
+"""danbao audit: replay the raw records against the books and list what deserves a look."""
 
 import os
 import shlex
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from ledger.calendar import SHANGHAI
-from ledger.cli import common, rejectview, usage
+from ledger.cli import common, usage
 from ledger.cli.common import say
 from ledger.cli.eventview import reason_text
 from ledger.replay.findings import CODE_NAMES
-from schemas.codes import Reason
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=usage.Group,
     no_args_is_help=True,
-    help=say("Replay, findings, rejected records.", "审计重放、审计发现、拒收记录。"),
+    help=say("Replay and findings.", "审计重放、审计发现。"),
 )
 
 ROWS_SHOWN = 20
@@ -169,36 +168,7 @@ def _further(one: "Business") -> str:
         case "not_settled":
             command = f"settle {example} --dry-run"
         case "rejected":
-            command = f"audit rejected --reason {example} {platform}"
+            command = f"rejects list --reason {example} {platform}"
         case _:
             command = f"explain {example} {platform}"
     return f"danbao {command}".rstrip()
-
-
-@app.command(cls=usage.Command)
-@common.command("列出拒收记录，后入账的在前：原因、文件和行、处理办法。")
-def rejected(
-    reason: Annotated[Reason | None, typer.Option(help=say("Only this reason.", "仅此原因。"))] = None,
-    platform: Annotated[
-        str | None, typer.Option(help=say("Only of this platform, as far as known.", "仅此平台（已知来源时）。"))
-    ] = None,
-    since: common.Since = None,
-    limit: Annotated[int, typer.Option(help=say("At most so many.", "最多显示条数。"), min=1, max=10_000)] = ROWS_SHOWN,
-    as_json: common.AsJson = False,
-) -> None:
-    """List rejected records, the latest first: the reason, the file and line, what to do.
-
-    Example: danbao audit rejected --reason unknown_platform --since 2026-11-01
-    """
-    from ledger.store import connect, registry
-    from ledger.store.findings import rejected as rows_of
-
-    recorded_since = common.parse_since(since)
-    with common.database(connect.AUDIT) as engine, engine.connect() as connection:
-        platform_id = registry.find(connection, platform).platform_id if platform else None
-        rows = rows_of(connection, reason, platform_id, recorded_since, limit)
-    shown = [rejectview.plain(row) for row in rows]
-    if as_json:
-        common.print_json({"rejected": shown})
-    else:
-        rejectview.show(shown)

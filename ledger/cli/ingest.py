@@ -337,7 +337,7 @@ def _show_files(files: list[dict[str, Any]]) -> None:
 
 def _hints(result: dict[str, Any]) -> list[str]:
     """What to do about what was rejected."""
-    hints = [say("See them with: danbao audit rejected", "查看拒收记录：danbao audit rejected")]
+    hints = [say("See them with: danbao rejects list", "查看拒收记录：danbao rejects list")]
     if any(one["booked_before"] and one["rejected"] for one in result["files"]):
         hints.append(
             say(

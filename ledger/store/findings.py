@@ -97,11 +97,3 @@ def _unsettled(tx: Connection, today: date) -> list[Business]:
 def _rejected(tx: Connection, since: datetime | None) -> list[Business]:
     rows = tx.execute(sql("finding_rejected"), {"since": since})
     return [Business("rejected", row.platform_id, row.events, Both(row.reason, row.reason), row.reason) for row in rows]
-
-
-def rejected(
-    tx: Connection, reason: str | None, platform_id: str | None, since: datetime | None, limit: int
-) -> list[dict[str, Any]]:
-    """Rejected records and items with the files they came from, the latest first."""
-    asked = {"reason": reason, "platform_id": platform_id, "since": since, "limit": limit}
-    return [dict(row._mapping) for row in tx.execute(sql("rejected"), asked)]

@@ -1,8 +1,12 @@
-"""Rejected records, for those who must hear of them. In: a partition. Out: what was rejected, and how far told."""
+"""Rejected records, for those who must hear of them and those who ask.
 
-from typing import NamedTuple
+In: a partition, or what is asked for. Out: what was rejected and why, and how far it was told.
+"""
 
-from sqlalchemy import Engine, select
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.store.heads import Head
@@ -59,3 +63,25 @@ def keep_told(engine: Engine, head: Head, next_offset: int) -> None:
     )
     with engine.begin() as tx:
         tx.execute(ahead)
+
+
+class Asked(NamedTuple):
+    """Which rejected records are asked for; None: whichever."""
+
+    reason: str | None = None
+    platform_id: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def latest(tx: Connection, asked: Asked, limit: int) -> list[dict[str, Any]]:
+    """Rejected records and items with the files they came from, the latest first."""
+    rows = tx.execute(sql("rejected"), asked._asdict() | {"limit": limit})
+    return [dict(row._mapping) for row in rows]
+
+
+def reasons(tx: Connection, asked: Asked) -> dict[str, int]:
+    """How many there are for each reason, the most first."""
+    return {row.reason: row.events for row in tx.execute(sql("rejected_reasons"), asked._asdict())}

@@ -46,12 +46,12 @@ def mistake(line: str) -> BadQuestion:
             "'--orders' 的取值无效：应为整数。",
         ),
         (
-            "audit rejected --limit 0",
+            "rejects list --limit 0",
             "Invalid value for '--limit': Input should be",
             "'--limit' 的取值无效：不得小于 1。",
         ),
         (
-            "audit rejected --reason none",
+            "rejects list --reason none",
             "Invalid value for '--reason': 'none' is not one of 'too_large', ",
             "'--reason' 的取值 'none' 无效，可选：'too_large'、",
         ),

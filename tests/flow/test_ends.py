@@ -90,7 +90,7 @@ def test_a_signal_that_a_library_turns_into_an_error_of_its_own_is_still_a_signa
         (("settle", "2026-10", "--dry-run"), 0),
         (("explain", "A", "--platform", "eleme"), 0),
         (("explain", "A", "--platform", "eleme", "--json"), 0),
-        (("audit", "rejected", "--json"), 0),
+        (("rejects", "list", "--json"), 0),
         (("windows", "--platform", "eleme", "--worker", "W9", "--at", "2026-10-03T12:10+08:00"), 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -79,8 +79,8 @@ def test_each_finding_names_the_command_that_shows_what_is_behind_it(danbao: Com
     for command in found.values():
         assert command in shown
         danbao(*shlex.split(command)[1:])
-    rejected = [line for line in shown.splitlines() if line.strip().startswith("danbao audit rejected")]
+    rejected = [line for line in shown.splitlines() if line.strip().startswith("danbao rejects list")]
     assert sorted(line.strip() for line in rejected) == [
-        "danbao audit rejected --reason malformed",
-        "danbao audit rejected --reason unknown_city --platform eleme",
+        "danbao rejects list --reason malformed",
+        "danbao rejects list --reason unknown_city --platform eleme",
     ]

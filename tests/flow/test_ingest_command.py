@@ -208,24 +208,42 @@ def test_a_rejected_row_is_shown_with_its_file_and_line(
     register(danbao)
     shown = danbao("ingest", "orders.csv", "--map", "mymap.yaml").stdout
     assert "orders.csv line 5 · unmapped · column 骑手: empty" in shown
-    shown = danbao("audit", "rejected").stdout
+    shown = danbao("rejects", "list").stdout
     assert "orders.csv line 5" in shown
     assert "8804,,上海,2026/10/3 12:15" in shown
-    [row] = danbao.plain("audit", "rejected")["rejected"]
+    [row] = danbao.plain("rejects", "list")["rejected"]
     assert (row["file"], row["line"], row["record_offset"], row["item"]) == ("orders.csv", 5, 3, None)
     assert row["recorded_at"].endswith("+08:00")
     assert rows(ledger_url, "select record_offset from rejected_record") == [(3,)]
 
 
+def test_rejected_records_are_counted_by_reason_with_what_to_do_and_listed_by_place_and_day(danbao: Command) -> None:
+    ndjson(danbao.here / "o.ndjson", b"{}", [accepted("A"), accepted("B", city="310115")])
+    danbao("ingest", "o.ndjson")
+    told = danbao.plain("rejects", "list", "--limit", "1")
+    assert [(one["reason"], one["count"]) for one in told["reasons"]] == [("invalid", 1), ("unknown_city", 1)]
+    assert all("corrects what the place names" in one["to_do"] for one in told["reasons"])
+    [row] = told["rejected"]
+    assert row["id"].split("/")[1:] == ["1", "1"]
+    assert row["id"] in danbao("rejects", "list").stdout
+    here = ("--topic", row["topic"], "--partition", "0")
+    assert len(danbao.plain("rejects", "list", *here)["rejected"]) == 2
+    nothing = {"rejected": [], "reasons": []}
+    assert danbao.plain("rejects", "list", "--topic", "inbox") == nothing
+    assert danbao.plain("rejects", "list", "--partition", "1") == nothing
+    assert danbao.plain("rejects", "list", "--until", "2022-07-01") == nothing
+    assert len(danbao.plain("rejects", "list", "--until", "2199-01-01")["rejected"]) == 2
+
+
 def test_rejected_records_are_listed_by_platform_and_since_a_day(danbao: Command) -> None:
     ndjson(danbao.here / "o.ndjson", b"{}", [accepted("A"), accepted("B", city="310115")])
     danbao("ingest", "o.ndjson")
-    assert len(danbao.plain("audit", "rejected")["rejected"]) == 2
-    [row] = danbao.plain("audit", "rejected", "--platform", "饿了么（竞赛数据，示例）")["rejected"]
+    assert len(danbao.plain("rejects", "list")["rejected"]) == 2
+    [row] = danbao.plain("rejects", "list", "--platform", "饿了么（竞赛数据，示例）")["rejected"]
     assert (row["line"], row["item"], row["platform_id"]) == (2, 1, "eleme")
-    assert danbao.plain("audit", "rejected", "--since", "2199-01-01")["rejected"] == []
-    assert len(danbao.plain("audit", "rejected", "--since", "2022-07-01")["rejected"]) == 2
-    assert "'elme' is not a registered platform" in danbao.refuses("audit", "rejected", "--platform", "elme")
+    assert danbao.plain("rejects", "list", "--since", "2199-01-01")["rejected"] == []
+    assert len(danbao.plain("rejects", "list", "--since", "2022-07-01")["rejected"]) == 2
+    assert "'elme' is not a registered platform" in danbao.refuses("rejects", "list", "--platform", "elme")
 
 
 def test_a_row_in_gb18030_is_shown_as_it_was_written_and_a_long_one_as_cut_off(
@@ -237,15 +255,15 @@ def test_a_row_in_gb18030_is_shown_as_it_was_written_and_a_long_one_as_cut_off(
     long = f"8805,,上海,2026/10/3 12:15,2026/10/3 12:40,已完成,{'9' * 150}\n"
     (danbao.here / "orders.csv").write_bytes((example["csv"] + long).encode("gb18030"))
     danbao("ingest", "orders.csv", "--map", "mymap.yaml")
-    shown = danbao("audit", "rejected").stdout
+    shown = danbao("rejects", "list").stdout
     assert "8804,,上海,2026/10/3 12:15,2026/10/3 12:40,已完成,6.00\n" in shown
     assert "9999…" in shown
 
 
 def test_an_identity_number_is_refused_and_shown_to_nobody(danbao: Command) -> None:
     ndjson(danbao.here / "o.ndjson", accepted("A", worker=IDENTITY_NUMBER), accepted("B"))
-    shown = danbao("ingest", "o.ndjson").stdout + danbao("audit", "rejected").stdout
-    shown += json.dumps(danbao.plain("audit", "rejected")) + json.dumps(danbao.plain("ingest", "o.ndjson", "--dry-run"))
+    shown = danbao("ingest", "o.ndjson").stdout + danbao("rejects", "list").stdout
+    shown += json.dumps(danbao.plain("rejects", "list")) + json.dumps(danbao.plain("ingest", "o.ndjson", "--dry-run"))
     assert "is an identity number; send the platform's own number" in shown
     assert IDENTITY_NUMBER not in shown
     assert "*" * 18 in shown

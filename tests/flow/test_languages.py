@@ -122,11 +122,11 @@ def test_a_rejected_record_is_shown_with_its_code_and_what_it_means(
 ) -> None:
     assert Desk(engine).answers(b"rubbish") == ["rejected"]
     said = {"en": "malformed: the record is not JSON", "zh": "malformed：记录不是 UTF-8 编码的 JSON"}
-    for line in ("audit rejected", "audit findings"):
+    for line in ("rejects list", "audit findings"):
         shown = danbao(language, line, here, DANBAO_DATABASE_URL=ledger_url).stdout
         assert said[language] in shown, line
         assert is_chinese(shown) == (language == "zh")
-    plain = danbao(language, "audit rejected --json", here, DANBAO_DATABASE_URL=ledger_url).stdout
+    plain = danbao(language, "rejects list --json", here, DANBAO_DATABASE_URL=ledger_url).stdout
     assert json.loads(plain)["rejected"][0]["reason"] == "malformed"
     plain = danbao(language, "audit findings --json", here, DANBAO_DATABASE_URL=ledger_url).stdout
     assert json.loads(plain)["findings"][0]["particulars"] == "malformed"

@@ -66,7 +66,7 @@ def test_times_for_machines_are_those_of_china(danbao: Command) -> None:
     ndjson(danbao.here / "o.ndjson", accepted("A"), b"rubbish")
     danbao("ingest", "o.ndjson")
     [settled] = danbao.plain("settle", "2026-10")["settlements"]
-    [rejected] = danbao.plain("audit", "rejected")["rejected"]
+    [rejected] = danbao.plain("rejects", "list")["rejected"]
     explained = danbao.plain("explain", "A", "--platform", "eleme")
     for time in (settled["sealed_at"], rejected["recorded_at"], explained["entries"][0]["recorded_at"]):
         assert time.endswith("+08:00"), time
