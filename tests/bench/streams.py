@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.partitioner import murmur2
 from sqlalchemy import text
 
 from consumers.kafka import broker
@@ -36,7 +35,7 @@ TOPICS = (  # name, events a record, seed, platforms
     ("bench-500", 500, 3, PLATFORMS),
     ("bench-500-b", 500, 4, OTHERS),
 )
-SECONDS, RATE, EVERY = 20, 10_000, 97
+SECONDS, RATE = 60, 10_000
 BEFORE = 1_000  # events that a consumer booked before the others are sent
 
 
@@ -122,25 +121,19 @@ def visible(report: Report, url: str, directory: Path) -> None:
     """How long after it is produced an acceptance is seen by `danbao windows`, at 10,000 events a second."""
     with cluster(directory) as bootstrap, support.fresh_database(url) as ledger:
         file = support.simulate(directory / "visible.ndjson", SECONDS * RATE, seed=9)
-        lines = file.read_bytes().splitlines()[: BEFORE + SECONDS * RATE]
-        file.write_bytes(b"\n".join(lines[:BEFORE]) + b"\n")
+        lines = file.read_bytes().splitlines(keepends=True)[: BEFORE + SECONDS * RATE]
+        file.write_bytes(b"".join(lines[:BEFORE]))
         produce(bootstrap, "bench-visible", file)
-        file.unlink()
-        command = [
-            sys.executable,
-            "-m",
-            "tests.bench.consume_worker",
-            ledger,
-            bootstrap,
-            "bench-visible",
-            "v",
-            "--stay",
-        ]
+        file.write_bytes(b"".join(lines[BEFORE:]))
+        worker = [sys.executable, "-m", "tests.bench.consume_worker"]
+        command = [*worker, ledger, bootstrap, "bench-visible", "v", "--stay"]
         consumer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         _wait_until_booked(ledger, BEFORE)
-        waiting: dict[tuple[str, str, str], float] = {}
-        sending = threading.Thread(target=_send, args=(bootstrap, lines[BEFORE:], waiting))
-        took = _seen(ledger, waiting, sending)
+        sending = [sys.executable, "-m", "tests.bench.platform", bootstrap, "bench-visible", str(PARTITIONS), str(RATE)]
+        with subprocess.Popen([*sending, str(file)], stdout=subprocess.PIPE, text=True) as platform:
+            took = _seen(ledger, platform)
+        assert platform.returncode == 0
+        file.unlink()
         assert consumer.stdin is not None
         consumer.stdin.close()
         assert consumer.wait(60) == 0
@@ -158,30 +151,15 @@ def _wait_until_booked(ledger: str, events: int) -> None:
             time.sleep(0.1)
 
 
-def _send(bootstrap: str, lines: list[bytes], waiting: dict[tuple[str, str, str], float]) -> None:
-    """RATE events a second, keyed by order; every EVERYth acceptance is looked for."""
-    producer = KafkaProducer(**producer_options(Access(bootstrap), "bench"))
-    started = time.monotonic()
-    for number, line in enumerate(lines):
-        if number % 100 == 0 and (ahead := started + number / RATE - time.monotonic()) > 0:
-            time.sleep(ahead)
-        event = json.loads(line)
-        key = f"{event['source']}/{event['subject']}".encode()
-        if number % EVERY == 0 and event["type"] == "order.accepted":
-            waiting[event["source"], event["data"]["worker_id"], event["subject"]] = time.monotonic()
-        producer.send("bench-visible", value=line, key=key, partition=(murmur2(key) & 0x7FFFFFFF) % PARTITIONS)
-    producer.flush()
-    producer.close()
-
-
-def _seen(ledger: str, waiting: dict[tuple[str, str, str], float], sending: threading.Thread) -> list[float]:
-    """Ask for the windows of the orders that are looked for until each is there; how long each took, in ms."""
+def _seen(ledger: str, platform: subprocess.Popen[str]) -> list[float]:
+    """Ask for the windows of the orders that the platform tells of until each is there; how long each took, in ms."""
     rules, took = rulebook.load(), []
+    waiting: dict[tuple[str, str, str], float] = {}
+    telling = threading.Thread(target=_listen, args=(platform, waiting))
+    telling.start()
     with connect.ledger(ledger, connect.AUDIT) as engine, engine.connect() as connection:
         numbers = {f"/platforms/{row.platform_id}": row.platform_no for row in registry.all_platforms(connection)}
-        times = {}
-        sending.start()
-        while sending.is_alive() or waiting:
+        while telling.is_alive() or waiting:
             for key, sent_at in list(waiting.items()):
                 source, worker, order = key
                 found = windows.order(connection, numbers[source], order)
@@ -190,10 +168,18 @@ def _seen(ledger: str, waiting: dict[tuple[str, str, str], float], sending: thre
                     cover = windows.windows_at(connection, rules, numbers[source], worker, at)
                     if any(window.order.order_id == order for window in cover.windows):
                         took.append((time.monotonic() - sent_at) * 1000)
-                        times[key] = waiting.pop(key)
+                        del waiting[key]
             connection.rollback()
-            time.sleep(0.005)
+            time.sleep(0.01)
     return took
+
+
+def _listen(platform: subprocess.Popen[str], waiting: dict[tuple[str, str, str], float]) -> None:
+    assert platform.stdout is not None
+    for line in platform.stdout:
+        told, sent_at = line.split("\t")
+        source, worker, order = json.loads(told)
+        waiting[source, worker, order] = float(sent_at)
 
 
 def waiting(report: Report, url: str, directory: Path) -> None:
