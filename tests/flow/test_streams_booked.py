@@ -80,6 +80,22 @@ def test_what_a_platform_rolled_back_never_happened_and_the_gaps_replay(
     assert replayed(ledger_url).findings.kept == []
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_topic_of_a_platforms_own_without_keys_is_booked_right_whichever_partition_comes_first(
+    engine: Engine, ledger_url: str, bootstrap: str, first: int
+):
+    own = make_topic(bootstrap, new_name("own"), 2)
+    orders = list(numbered(range(20)))
+    halves = [(accepted(order) for order in orders), (completed(order) for order in orders)]
+    for half in (first, 1 - first):
+        produce(bootstrap, own, *halves[half], partition=half)
+        made = consume(engine, bootstrap, {own: "eleme"})
+        assert (made.totals.events, made.totals.answers[Answer.NEW]) == (20, 20)
+    assert charged(ledger_url) == 20
+    assert value(ledger_url, "select count(*) from event_key where slot = ''") == 20
+    assert replayed(ledger_url).findings.kept == []
+
+
 def test_events_of_one_order_may_come_by_any_partition_in_any_order(
     engine: Engine, ledger_url: str, bootstrap: str, topic: str
 ):
