@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Engine
 from support import (
     ARRIVED,
@@ -208,6 +209,15 @@ def test_books_of_simulated_orders_with_every_fault_agree(plain_books: str):
     assert value(plain_books, "select sum(duplicate) from batch") > 0
     assert value(plain_books, "select count(*) from rejected_record") > 0
     assert replayed(plain_books).findings.kept == []
+
+
+def test_a_server_in_a_path_with_spaces_is_replayed(plain_books: str):
+    url = sqlalchemy.make_url(plain_books)
+    with tempfile.TemporaryDirectory(prefix="a space + 单保 ") as directory:
+        link = Path(directory) / "run"
+        link.symlink_to(str(url.query["host"]))
+        there = url.update_query_dict({"host": str(link)}).render_as_string(hide_password=False)
+        assert replayed(there).findings.kept == []
 
 
 def test_the_ledger_of_these_tests_has_something_of_everything(books: str):

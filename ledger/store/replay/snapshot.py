@@ -7,8 +7,9 @@ decodes PostgreSQL's binary COPY in C, at a third of the cost of rows that becom
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import psycopg
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 from psycopg.conninfo import make_conninfo
@@ -58,5 +59,6 @@ def taken(engine: Engine) -> Iterator[Snapshot]:
     with engine.connect() as connection:
         reading = connection.execution_options(**_READING)
         name = reading.scalar(select(func.pg_export_snapshot()))
-        url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        yield Snapshot(reading, str(name), make_conninfo(url, options=OPTIONS), engine)
+        driver = cast("psycopg.Connection[Any]", reading.connection.driver_connection)
+        address = driver.info.get_parameters() | {"password": driver.info.password, "options": OPTIONS}
+        yield Snapshot(reading, str(name), make_conninfo(**address), engine)
