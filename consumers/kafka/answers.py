@@ -17,12 +17,11 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from consumers.kafka import rejected
 from consumers.kafka.settings import Access, consumer_options
 from ledger.errors import DanbaoError
 from schemas.both import Both
-from schemas.orders import REJECTED_TOPIC
 
-TOPIC = REJECTED_TOPIC
 CLIENT = "danbao-push-answers"
 GRACE_S = 3
 LOOK_MS = 500
@@ -85,7 +84,7 @@ class AnswerReader:
 
     def __init__(self, access: Access, group: str, platform_id: str) -> None:
         self._group = group
-        self._topics = TOPIC, own_topic(platform_id)
+        self._topics = rejected.TOPIC, rejected.own_topic(platform_id)
         self._admin_options = {key: value for key, value in access.options().items() if key != "metrics_enabled"}
         self._admin: Any = None
         self._consumer: Any = None
@@ -171,11 +170,6 @@ class AnswerReader:
             self._admin.close()
         if self._consumer is not None:
             self._consumer.close(autocommit=False, timeout_ms=LOOK_MS)
-
-
-def own_topic(platform_id: str) -> str:
-    """Where what is rejected of a platform is told, if that topic is there."""
-    return f"{TOPIC}.{platform_id}"
 
 
 def read_told(headers: list[tuple[str, bytes]], value: bytes | None) -> tuple[str, Told]:

@@ -129,7 +129,7 @@ class Teller:
         """Learn which platforms have a topic of their own; a producer asked for one that is not there would wait."""
         if monotonic() - self._looked_at > LOOK_AGAIN_S:
             with topics.connect(self._access) as admin:
-                self._own_topics = {name for name in topics.every_name(admin) if name.startswith(f"{TOPIC}.")}
+                self._own_topics = {name for name in topics.every_name(admin) if name.startswith(own_topic(""))}
             self._looked_at = monotonic()
 
     def _close(self) -> None:
@@ -139,9 +139,14 @@ class Teller:
             producer.close(timeout=PATIENCE_MS / 1000)
 
 
+def own_topic(platform_id: str) -> str:
+    """Where what is rejected of a platform is told, if that topic is there."""
+    return f"{TOPIC}.{platform_id}"
+
+
 def place(one: rejections.Rejected, own_topics: Container[str]) -> str:
     """The topic that a rejected record is told on."""
-    own = f"{TOPIC}.{one.owner_id or one.platform_id}"
+    own = own_topic(str(one.owner_id or one.platform_id))
     return own if own in own_topics else TOPIC
 
 

@@ -16,7 +16,7 @@ from command import Command
 from streams import make_topic, new_name
 from support import engine, ledger_url, session_ledger
 
-from consumers.kafka import answers, rejected
+from consumers.kafka import rejected
 from consumers.kafka.broker import Cluster, running
 from ledger.errors import DanbaoError
 
@@ -57,7 +57,6 @@ def rejections(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A topic of rejected records of the test's own, for who tells and for who reads."""
     name = make_topic(bootstrap, new_name("rejected"))
     monkeypatch.setattr(rejected, "TOPIC", name)
-    monkeypatch.setattr(answers, "TOPIC", name)
     return name
 
 

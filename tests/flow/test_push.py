@@ -22,7 +22,7 @@ from support import ARRIVED, ROOT, accepted, completed, encode, ndjson, owner, r
 from typer.testing import CliRunner, Result
 
 from consumers import push
-from consumers.kafka import answers
+from consumers.kafka import rejected
 from consumers.kafka.broker import running
 from consumers.kafka.settings import Access
 from consumers.push import Counts, NotAcknowledged, Pusher, partition_of
@@ -431,7 +431,7 @@ def doubtful(topic: str, group: str, seconds: int = 60) -> tuple[str, ...]:
 def test_rejections_that_cannot_be_read_are_said_before_anything_is_sent(
     run: Run, bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(answers, "TOPIC", new_name("nowhere"))
+    monkeypatch.setattr(rejected, "TOPIC", new_name("nowhere"))
     file = ndjson(tmp_path / "orders.ndjson", accepted("A"))
     said = told(run(file, *doubtful(topic, "group"), "--json"), 1)
     assert "cannot be read from nowhere" in said["error"]
