@@ -23,7 +23,7 @@ RAW_CHARS_SHOWN = 120
 _CORRECT = Both(
     "The platform corrects what the place names and sends the record again.", "由平台更正所指之处后重新报送。"
 )
-_WAIT = Both("Check the date with the platform, which sends it again corrected.", "请与平台核对日期，更正后重新报送。")
+_DATE = Both("Check the date with the platform, which sends it again corrected.", "请与平台核对日期，更正后重新报送。")
 _SIGN = Both(
     "The platform checks its key (danbao platforms show PLATFORM) and sends it again, signed.",
     "平台核对其公钥（danbao platforms show 平台）后签名重新报送。",
@@ -39,8 +39,8 @@ _TO_DO = {
         "登记平台（danbao platforms add）后重新报送。",
     ),
     Reason.UNKNOWN_CITY: _CORRECT,
-    Reason.BEFORE_SCHEME: _WAIT,
-    Reason.IN_FUTURE: _WAIT,
+    Reason.BEFORE_SCHEME: _DATE,
+    Reason.IN_FUTURE: _DATE,
     Reason.NO_RATE: Both(
         "Look whether a rate is in force for its day (danbao rules check); then it is sent again.",
         "核对当日是否有生效费率（danbao rules check）后重新报送。",

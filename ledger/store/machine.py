@@ -1,4 +1,4 @@
-"""What the machine has. In: nothing. Out: bytes."""
+"""What the machine has. In: nothing. Out: memory, and what one of our parts may take of it."""
 
 import os
 from pathlib import Path
@@ -13,3 +13,8 @@ def memory_bytes() -> int:
         except (OSError, ValueError):  # no such container, or "max"
             continue
     return least
+
+
+def quarter_of_memory_mib(at_least: int) -> int:
+    """What a part that would use all it can get may take."""
+    return max(memory_bytes() // 4 >> 20, at_least)

@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ledger.errors import DanbaoError
-from ledger.store.machine import memory_bytes
+from ledger.store.machine import quarter_of_memory_mib
 from schemas.both import Both
 
 Notice = Callable[[Both], None]
@@ -362,7 +362,7 @@ def _require_version(place: Place) -> None:
 
 def _configure(place: Place, settings: Mapping[str, str]) -> None:
     """Write the configuration; it lies outside data/, which is the server's user's to write."""
-    shared_buffers_mib = min(max(memory_bytes() // 4 >> 20, 128), 8192)
+    shared_buffers_mib = min(quarter_of_memory_mib(128), 8192)
     added = "".join(f"{name} = {_quoted(value, chr(39))}\n" for name, value in settings.items())
     texts = {
         "config": SETTINGS.format(shared_buffers_mib=shared_buffers_mib) + added,

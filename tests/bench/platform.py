@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from kafka import KafkaProducer
-from kafka.partitioner import murmur2
 
 from consumers.kafka.settings import Access, producer_options
+from consumers.push import partition_of
 
 EVERY = 499
 AT_A_TIME = 100
@@ -27,7 +27,7 @@ def main(bootstrap: str, topic: str, partitions: int, rate: int, file: Path) -> 
         told = None
         if number % EVERY == 0 and event["type"] == "order.accepted":
             told = json.dumps([event["source"], event["data"]["worker_id"], event["subject"]])
-        sends.append((line, key, (murmur2(key) & 0x7FFFFFFF) % partitions, told))
+        sends.append((line, key, partition_of(key, partitions), told))
     producer = KafkaProducer(**producer_options(Access(bootstrap), "bench"))
     started = time.monotonic()
     for number, (line, key, partition, told) in enumerate(sends):

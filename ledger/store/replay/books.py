@@ -115,8 +115,7 @@ def _settlements(connection: Connection) -> tuple[list[SettlementRow], list[str]
 
 def load(desk: DuckDBPyConnection, snapshot: Snapshot, keys: EntryKeys, whole: bool, advance: Advance) -> None:
     """Bring entries, postings, charges and event keys to the desk, and order events, too, if `whole`."""
-    with _incoming(desk, snapshot, "replay_entry") as cursor:
-        run(cursor, "load_entries")
+    _load(desk, snapshot, "replay_entry", "load_entries")
     _number_entries(desk, keys)
     with ThreadPoolExecutor(1) as pool:
         charges = pool.submit(_load, desk, snapshot, "replay_charge", "load_charges", advance)

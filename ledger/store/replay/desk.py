@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from ledger.store.machine import memory_bytes
+from ledger.store.machine import quarter_of_memory_mib
 
 MEMORY_MIB_MIN = 1024
 PLACES = 65_536  # of a batch; see tables.sql
@@ -60,7 +60,7 @@ def open_desk(spill: Path) -> DuckDBPyConnection:
     desk = duckdb.connect(
         ":memory:",
         config={
-            "memory_limit": f"{max(memory_bytes() // 4 >> 20, MEMORY_MIB_MIN)}MiB",
+            "memory_limit": f"{quarter_of_memory_mib(MEMORY_MIB_MIN)}MiB",
             "temp_directory": str(spill),
             "threads": 1,
             "disabled_optimizers": "build_side_probe_side",
