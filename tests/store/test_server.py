@@ -230,7 +230,7 @@ def test_the_first_command_makes_the_database_and_the_second_reuses_it(yard: Pat
     said = [one for one in first if not one.en.startswith("Waiting for")]  # which a slow machine says besides
     assert len(said) == 1
     assert (said[0].en.split()[0], said[0].zh[:2]) == ("Making", "正在")
-    assert [one for one in second if not one.en.startswith("Waiting for")] == []
+    assert second == []
 
 
 def test_an_existing_database_is_up_in_half_a_second(home: Path) -> None:
