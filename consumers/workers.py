@@ -2,11 +2,16 @@
 
 A worker that dies is started again, after a pause that doubles while it keeps dying (BACK_OFF_S). One that ends by
 itself is done; one that says that the question was wrong (exit code 2) ends them all, since no restart would help.
+
+The stdin of every worker is a pipe into which nobody writes and of which this process alone holds the other end: it
+ends when this process does, however that comes to pass, and a worker that watches it never outlives the watcher.
 """
 
+import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
@@ -53,21 +58,23 @@ class Workers:
     def run(self, on_look: Callable[[], None] = lambda: None) -> None:
         """Watch until all are done or `stop` is set; `on_look` is called ten times a second."""
         self._seats = [Worker(number) for number in range(1, self.count + 1)]
-        try:
-            while not self.stop.is_set() and not all(seat.done for seat in self._seats):
-                for seat in self._seats:
-                    self._look_at(seat)
-                on_look()
-                self.stop.wait(LOOK_S)
-        finally:
-            self._end()
+        with _hand() as stdin:
+            try:
+                while not self.stop.is_set() and not all(seat.done for seat in self._seats):
+                    for seat in self._seats:
+                        self._look_at(seat, stdin)
+                    on_look()
+                    self.stop.wait(LOOK_S)
+            finally:
+                self._end()
 
-    def _look_at(self, seat: Worker) -> None:
+    def _look_at(self, seat: Worker, stdin: int) -> None:
         if seat.done:
             return
         if seat.process is None:
             if monotonic() >= seat.starts_at:
-                seat.process, seat.began = subprocess.Popen([*self.command, *self.more(seat)]), monotonic()
+                seat.process = subprocess.Popen([*self.command, *self.more(seat)], stdin=stdin)
+                seat.began = monotonic()
         elif (code := seat.process.poll()) is not None:
             seat.process = None
             self._ended(seat, code)
@@ -115,3 +122,14 @@ class Workers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _hand() -> Iterator[int]:
+    """The end of a pipe to be read, while the other is held here and by nobody else."""
+    read, held = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(held)

@@ -7,9 +7,8 @@ all booked with --to-end; 1 something had to stop.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from threading import Event
 from time import perf_counter
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ledger.cli import common, ingest, usage
+from ledger.cli import common, ingest, supervise, usage
 from ledger.cli.common import say
+from ledger.cli.supervise import Watching
 from ledger.errors import BadQuestion, DanbaoError
-from ledger.money import yuan
 from schemas.both import Both
 
 if TYPE_CHECKING:
@@ -30,12 +29,10 @@ if TYPE_CHECKING:
     from consumers.log import Log
     from consumers.loop import Door
     from consumers.watch import Watch
-    from consumers.workers import Worker
 
 WORKERS_MAX = 64
 PORT_MAX = 65_535
 OF_THE_WHOLE = ("--workers", "--metrics-port")  # options that a worker does not take over
-LOOKS_A_LINE = 10  # of the ten a second that the supervisor makes
 
 app = typer.Typer(
     cls=usage.Group, no_args_is_help=True, help=say("Book what comes through Kafka.", "消费 Kafka 数据流并入账。")
@@ -99,24 +96,9 @@ _Log = Annotated[
         )
     ),
 ]
-_Restarts = Annotated[int, typer.Option("--restarts", hidden=True, min=0, help=say("For workers.", "供工作进程用。"))]
-
-
-@dataclass(frozen=True)
-class Watching:
-    """How the consumers of this command are watched."""
-
-    port: int | None
-    host: str
-    log: "Log | None"
-    restarts: int
-
-    def notice(self, text: Both) -> None:
-        """A line for a person, or for a machine."""
-        if self.log:
-            self.log.told("notice", {"text": text.en})
-        else:
-            common.notice(text)
+_Restarts = Annotated[
+    int | None, typer.Option("--restarts", hidden=True, min=0, help=say("For workers.", "供工作进程用。"))
+]
 
 
 @app.command(cls=usage.Command)
@@ -131,7 +113,7 @@ def orders(
     metrics_port: _MetricsPort = None,
     metrics_host: _MetricsHost = "127.0.0.1",
     log: _Log = LogFormat.TEXT,
-    restarts: _Restarts = 0,
+    restarts: _Restarts = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Book order topics from where the ledger stands, each batch one transaction; SIGTERM stops it within one batch.
@@ -157,11 +139,13 @@ def orders(
         access = common.kafka_access(watching.notice)
         with common.database(INGEST, watching.notice) as engine, _stopped_by_signals() as stop:
             started = perf_counter()
+            if restarts is not None:
+                supervise.end_with_supervisor(stop)
             doors = streams.doors_for(engine, topics)
             if workers == 1:
                 result = _consume(engine, access, doors, group, to_end, stop, watching)
             else:
-                result = _supervise(engine, doors, workers, to_end, stop, watching)
+                result = supervise.run(engine, access, list(doors), _one_worker(), workers, to_end, stop, watching)
     result["seconds"] = round(perf_counter() - started, 3)
     if as_json:
         common.print_json(result)
@@ -230,81 +214,8 @@ def _watch(watching: Watching) -> "Iterator[Watch]":
     from consumers.watch import Watch
 
     with trace.tracer(os.environ) as tracer:
-        metrics = Metrics(watching.restarts) if watching.port else None
+        metrics = Metrics(watching.restarts or 0) if watching.port else None
         yield Watch(metrics, trace.Traces(tracer) if tracer else None, watching.log)
-
-
-def _supervise(
-    engine: "Engine", doors: "dict[str, Door]", workers: int, to_end: bool, stop: Event, watching: Watching
-) -> dict[str, Any]:
-    """Let worker processes consume, and say how far they are."""
-    from consumers.workers import Workers
-    from ledger.store import progress
-
-    topics, started = list(doors), perf_counter()
-    with engine.connect() as connection:
-        before = progress.last_batch(connection)
-
-    def of_its_own(seat: "Worker") -> list[str]:
-        return (
-            [f"--metrics-port={watching.port + seat.number - 1}", f"--restarts={seat.restarts}"]
-            if watching.port
-            else []
-        )
-
-    on_notice = (lambda text: None) if watching.log else common.notice
-    watched = Workers(_one_worker(), workers, to_end, on_notice, stop, of_its_own)
-    if watching.log:
-        watched.on_event = watching.log.told
-    with _progress(engine, before, topics, common.err.is_terminal and not watching.log) as look:
-        watched.run(look)
-    with engine.connect() as connection:
-        booked = progress.booked_since(connection, before, topics)
-        reasons = progress.rejected_since(connection, before, topics)
-    seconds = perf_counter() - started
-    premium = yuan(booked.pop("premium"))
-    rate = round(booked["events"] / seconds) if seconds else 0
-    told = {"premium": premium, "reasons": reasons, "first_rejected": [], "files": [], "late": []}
-    return booked | told | {"seconds": seconds, "events_per_second": rate}
-
-
-def _one_worker() -> list[str]:
-    """This very command, for one process."""
-    arguments = iter(sys.argv[1:])
-    kept = []
-    for argument in arguments:
-        if argument in OF_THE_WHOLE:
-            next(arguments, None)
-        elif not argument.startswith(tuple(f"{option}=" for option in OF_THE_WHOLE)) and argument != "--json":
-            kept.append(argument)
-    return [sys.executable, "-m", "ledger.cli.app", *kept, "--quiet"]
-
-
-@contextmanager
-def _progress(engine: "Engine", before: int, topics: list[str], shown: bool) -> Iterator[Callable[[], None]]:
-    """A line on stderr, where it is shown, that says how much is booked and how fast."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from ledger.store import progress
-
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=common.err, transient=True, disable=not shown) as bar:
-        task = bar.add_task("", total=None)
-        state = {"looks": 0, "events": 0, "at": perf_counter()}
-
-        def look() -> None:
-            state["looks"] += 1
-            if not shown or state["looks"] % LOOKS_A_LINE:
-                return
-            with engine.connect() as connection:
-                events = progress.booked_since(connection, before, topics)["events"]
-            now = perf_counter()
-            rate = (events - state["events"]) / (now - state["at"])
-            state.update(events=events, at=now)
-            text = say(f"{events:,} events booked · {rate:,.0f}/s", f"已入账事件 {events:,} · 每秒 {rate:,.0f}")
-            bar.update(task, description=text)
-
-        yield look
 
 
 @contextmanager
@@ -317,3 +228,15 @@ def _stopped_by_signals() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _one_worker() -> list[str]:
+    """This very command, for one process."""
+    arguments = iter(sys.argv[1:])
+    kept = []
+    for argument in arguments:
+        if argument in OF_THE_WHOLE:
+            next(arguments, None)
+        elif not argument.startswith(tuple(f"{option}=" for option in OF_THE_WHOLE)) and argument != "--json":
+            kept.append(argument)
+    return supervise.worker(*kept)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ledger.store.queries import sql
-from ledger.store.tables import batch, settlement, source
+from ledger.store.tables import batch, partition_head, settlement, source
 
 BATCHES_MAX = 600  # looked at for the rate of a partition
 
@@ -39,12 +39,12 @@ def last_batch(connection: Connection) -> int:
     return connection.scalar(select(func.coalesce(func.max(batch.c.batch_id), 0))) or 0
 
 
-def booked_since(connection: Connection, batch_id: int, topics: list[str]) -> dict[str, int]:
+def booked_since(connection: Connection, batch_id: int, topics: Sequence[str]) -> dict[str, int]:
     """Records, events, answers, orders and premium (毫) of the batches after a given one."""
     return dict(connection.execute(sql("booked_since"), {"batch_id": batch_id, "topics": topics}).mappings().one())
 
 
-def rejected_since(connection: Connection, batch_id: int, topics: list[str]) -> dict[str, Any]:
+def rejected_since(connection: Connection, batch_id: int, topics: Sequence[str]) -> dict[str, Any]:
     """Events rejected in those batches, by reason."""
     return dict(connection.execute(sql("rejected_since"), {"batch_id": batch_id, "topics": topics}).tuples().all())
 
@@ -57,6 +57,13 @@ def streams(connection: Connection) -> list[str]:
 def stream_heads(connection: Connection, since: datetime) -> Sequence[Row[Any]]:
     """Topic, partition, next_offset, booked_at, and events since then, of streams and the inbox."""
     return connection.execute(sql("stream_heads"), {"since": since, "batches": BATCHES_MAX}).all()
+
+
+def heads(connection: Connection, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Topic and partition → the offset to be booked next."""
+    there = partition_head.c
+    wanted = select(there.topic, there.partition, there.next_offset).where(there.topic.in_(topics))
+    return {(row.topic, row.partition): row.next_offset for row in connection.execute(wanted)}
 
 
 def freshness(connection: Connection) -> Sequence[Row[Any]]:

@@ -6,6 +6,7 @@ In: topics of the tests' own. Out: the same books as from a file, the topic of r
 import json
 import lzma
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from streams import (
     orders_of,
     produce,
     read_all,
+    wait_until,
 )
 from support import accepted, cancelled, completed, encode, replayed, rows, value
 
@@ -195,6 +197,25 @@ def test_the_command_books_with_two_workers_and_says_what_it_booked(ledger_url: 
         "reasons": {"malformed": 1},
     }
     assert charged(ledger_url) == 300
+
+
+def test_workers_stop_when_their_supervisor_is_killed(ledger_url: str, bootstrap: str, topic: str):
+    produce(bootstrap, topic, *(accepted(order) for order in numbered(range(20))))
+    supervisor = command(ledger_url, bootstrap, "--topic", topic, "--workers", "2")
+    try:
+        wait_until(lambda: charged(ledger_url) == 20)
+        workers = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
+        assert len(workers) == 2
+    finally:
+        supervisor.kill()
+        supervisor.communicate()  # ends when the last of them has let go of the pipes
+    assert not any(command_line(pid) for pid in workers)
+
+
+def command_line(pid: str) -> bytes:
+    """Of a process; nothing of one that has ended, whether or not somebody has asked for its exit code."""
+    file = Path(f"/proc/{pid}/cmdline")
+    return file.read_bytes() if file.exists() else b""
 
 
 def test_one_process_says_the_same(ledger_url: str, bootstrap: str, topic: str):

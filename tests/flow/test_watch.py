@@ -94,7 +94,7 @@ def running(*arguments: Any, **environment: str) -> Iterator[subprocess.Popen[st
     process = command(*arguments, **environment)
     try:
         yield process
-    finally:  # asked also when the test failed: a supervisor that is killed leaves its workers behind
+    finally:
         process.send_signal(signal.SIGTERM)
         process.wait(WAIT_S)
 
