@@ -8,12 +8,13 @@ LOCK := $(PYTHON) -m uv pip compile -q --generate-hashes --no-header --no-emit-i
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make run    the main job on simulated orders (ORDERS=path MAP=name FIRST_DAY=2026-02-01 for your own file)"
+	@echo "make run    the main job on simulated orders (ORDERS=path MAP=name FIRST_DAY=2026-02-01 for your own file;"
+	@echo "            KAFKA=1 through a Kafka of its own)"
 	@echo "make test   the whole test suite, with ruff and mypy"
 	@echo "make bench  the benchmarks; writes build/bench.json"
 
-run: .venv/run.stamp
-	@$(BIN)/danbao run $(if $(ORDERS),--orders "$(ORDERS)") $(if $(MAP),--map "$(MAP)") \
+run: $(if $(KAFKA),.venv/kafka.stamp,.venv/run.stamp)
+	@$(BIN)/danbao run $(if $(KAFKA),--kafka) $(if $(ORDERS),--orders "$(ORDERS)") $(if $(MAP),--map "$(MAP)") \
 		$(if $(FIRST_DAY),--first-day "$(FIRST_DAY)")
 
 # Three at a time on two cores: much of a test's time is waiting for servers. A file's tests stay together.
@@ -41,6 +42,11 @@ published: .venv/dev.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# A Java, for machines that have none.
+.venv/kafka.stamp: .venv/run.stamp requirements-kafka.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-kafka.lock
+	@touch $@
+
 .venv/dev.stamp: .venv/run.stamp requirements-dev.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
@@ -52,6 +58,7 @@ published: .venv/dev.stamp
 # Needs uv (pip install uv); versions already locked stay as they are unless UPGRADE=1.
 lock:
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build pyproject.toml -o requirements.lock
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra broker -c requirements.lock pyproject.toml -o requirements-kafka.lock
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra broker --extra traces --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra build --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger.calendar import next_month
-from ledger.cli import audit, common, ingest, live, records, settle, windows
+from ledger.cli import audit, common, ingest, live, records, settle, stream, windows
 from ledger.cli import simulate as simulation
 from ledger.cli.common import say
 from ledger.cli.eventview import local_time
@@ -34,7 +34,10 @@ SIMULATED_FIRST_DAY = date(2026, 10, 1)
 PROVINCES_SHOWN = 8
 
 
-@common.command("用模拟或自备订单走一遍主流程：入账、结算、核验、重放。\n\n自备文件只预览结算，不封存任何月份。")
+@common.command(
+    "用模拟或自备订单走一遍主流程：入账、结算、核验、重放。\n\n"
+    "自备文件只预览结算，不封存任何月份。加 --kafka 时，模拟订单经 Kafka 报送，由两个进程入账，合计与直接读文件相同。"
+)
 def run(
     orders: Annotated[
         Path | None,
@@ -45,18 +48,37 @@ def run(
         str | None,
         typer.Option(help=say("Move the file's first day here.", "把文件的第一天移到该日期。"), metavar="DAY"),
     ] = None,
+    kafka: Annotated[
+        bool,
+        typer.Option(
+            "--kafka",
+            help=say(
+                "Push simulated orders through Kafka; starts one where none runs.",
+                "经 Kafka 报送模拟订单；没有运行中的 Kafka 时自行启动。",
+            ),
+        ),
+    ] = False,
     as_json: common.AsJson = False,
 ) -> None:
     """Run the main job on simulated orders or on a file of yours: book, settle, verify an injury, replay.
 
-    Of a file of yours the months are only shown as they would be declared; none is sealed.
+    Of a file of yours the months are only shown as they would be declared; none is sealed. With --kafka the simulated
+    orders go through Kafka and two processes book them; the totals are those of the file.
 
     Example: danbao run --orders orders.csv.gz --map eleme --first-day 2026-02-01
     """
     started = perf_counter()
     _refuse_without_orders(orders, {"--map": map_name, "--first-day": first_day})
+    if kafka and orders:
+        raise BadQuestion(
+            Both("--kafka is for the simulated orders.", "--kafka 只用于模拟订单。"),
+            Both(
+                "Push a file of yours as its platform does: danbao push FILE --platform P; then: danbao consume orders",
+                "自备文件请按平台方式报送：danbao push FILE --platform P；再执行：danbao consume orders",
+            ),
+        )
     wanted = records.wanted(orders or simulated_orders(), map_name, first_day)
-    result = _main_job(wanted, own=orders is not None)
+    result = _main_job(wanted, orders is not None, kafka)
     result["seconds"] = round(perf_counter() - started, 1)
     if as_json:
         common.print_json(result)
@@ -74,7 +96,7 @@ def _refuse_without_orders(orders: Path | None, given: dict[str, str | None]) ->
         )
 
 
-def _main_job(wanted: records.Wanted, own: bool) -> dict[str, Any]:
+def _main_job(wanted: records.Wanted, own: bool, kafka: bool) -> dict[str, Any]:
     """The steps, each named as it begins. `own`: a file of the user's, of which nothing is sealed."""
     from ledger.store.connect import AUDIT, INGEST, SETTLE
 
@@ -85,11 +107,17 @@ def _main_job(wanted: records.Wanted, own: bool) -> dict[str, Any]:
         else say(f"{len(wanted.paths)} files", f"{len(wanted.paths)} 个文件")
     )
     with common.database(INGEST) as engine, common.database(AUDIT) as reading:
-        _step(1, say(f"Book {name}", f"入账 {name}"))
-        begun = perf_counter()
-        booked = ingest.book(engine, wanted)
-        result["ingest"] = ingest.summary(booked, perf_counter() - begun)
-        result["nothing_but_rejections"] = booked.nothing_but_rejections
+        files: list[ingest.BookedFile] = []
+        if kafka:
+            _step(1, say(f"Book {name} through Kafka", f"经 Kafka 入账 {name}"))
+            result["pushed"], result["ingest"] = stream.book(engine, wanted)
+        else:
+            _step(1, say(f"Book {name}", f"入账 {name}"))
+            begun = perf_counter()
+            booked = ingest.book(engine, wanted)
+            files = booked.files
+            result["ingest"] = ingest.summary(booked, perf_counter() - begun)
+        result["nothing_but_rejections"] = 0 < result["ingest"]["events"] == result["ingest"]["rejected"]
         if own:
             _step(2, say("Look at what the months that are over would declare", "预览已结束月份将申报的金额"))
             settled = settle_all(reading, dry_run=True)
@@ -99,7 +127,7 @@ def _main_job(wanted: records.Wanted, own: bool) -> dict[str, Any]:
                 settled = settle_all(settling, dry_run=False)
         result["settlements"] = [_settlement(one) for one in settled]
         _step(3, say("Verify an injury against the order windows", "以订单时段核验一起伤害"))
-        hurt = injury_of(reading, booked) if own else live.order(engine)
+        hurt = injury_of(reading, files) if own else live.order(engine)
         result["injury"] = hurt and verified(reading, hurt)
         _step(4, say("Replay the raw records and compare with the books", "重放原始记录，与账簿核对"))
         result["replay"] = audit.replayed(reading)
@@ -155,12 +183,12 @@ def totals(engine: "Engine") -> list[dict[str, Any]]:
         ]
 
 
-def injury_of(engine: "Engine", booked: ingest.Booked) -> live.Injury | None:
+def injury_of(engine: "Engine", files: list[ingest.BookedFile]) -> live.Injury | None:
     """A moment in the middle of a completed order of what was booked, in a file of which one is new."""
     from ledger.store.queries import sql
 
     with engine.connect() as connection:
-        for file in booked.files:
+        for file in files:
             row = connection.execute(sql("example_injury"), {"topic": file.topic}).one_or_none()
             if row:
                 return live.Injury(row.platform_id, row.worker_id, row.at.replace(microsecond=0))
@@ -179,6 +207,8 @@ def verified(engine: "Engine", hurt: live.Injury) -> dict[str, Any]:
 def _show(result: dict[str, Any]) -> None:
     out = common.out
     out.rule(say("Booked", "入账"), align="left")
+    if pushed := result.get("pushed"):
+        _show_pushed(pushed)
     ingest.show(result["ingest"])
     _show_settlements(result)
     out.rule(say("What the funds have earned, in the whole ledger", "各省基金保障费（整套账簿）"), align="left")
@@ -191,6 +221,20 @@ def _show(result: dict[str, Any]) -> None:
     for command in _further(result):
         out.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
     out.print(say(f"The ledger is in {common.where()}.", f"账簿位于 {common.where()}。"), markup=False, style="dim")
+
+
+def _show_pushed(pushed: dict[str, Any]) -> None:
+    events, packed = f"{pushed['events']:,}", f"{pushed['records']:,}"
+    common.out.print(
+        say(
+            f"{pushed['platforms']} platforms pushed {events} events in {packed} records to {pushed['topic']};"
+            f" {stream.PROCESSES} processes booked them.",
+            f"{pushed['platforms']} 个平台向 {pushed['topic']} 报送 {events} 个事件（{packed} 条记录），"
+            f"由 {stream.PROCESSES} 个进程入账。",
+        ),
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _further(result: dict[str, Any]) -> list[str]:

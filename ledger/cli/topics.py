@@ -22,6 +22,7 @@ from schemas.topics import DAY_MS, REPLICAS_MAX, Topic, TopicsFile
 
 if TYPE_CHECKING:
     from consumers.kafka.plan import Difference, Found
+    from consumers.kafka.settings import Access
 
 MIB = 1024 * 1024
 TOPICS_FILE = Path(__file__).parents[2] / "deploy" / "topics.yaml"
@@ -128,6 +129,18 @@ def show(as_json: common.AsJson = False) -> None:
         _print_topics(found)
     else:
         common.out.print(say("There are no topics.", "没有主题。"))
+
+
+def make_missing(access: "Access") -> None:
+    """Make those topics of deploy/topics.yaml that the Kafka lacks; what is there stays as it is."""
+    from consumers.kafka import plan
+    from consumers.kafka import topics as kafka_topics
+
+    with kafka_topics.connect(access) as admin:
+        fitting = plan.fitting(_read(TOPICS_FILE), kafka_topics.brokers(admin))
+        there = kafka_topics.look(admin, [topic.name for topic in fitting])
+        missing = [topic for topic in fitting if topic.name not in there]
+        kafka_topics.apply(admin, missing, plan.differences(missing, there))
 
 
 def _read(path: Path) -> tuple[Topic, ...]:

@@ -13,7 +13,9 @@ import pytest
 from command import Command
 from support import accepted, completed, ndjson, rows, value
 
-from ledger.cli import common, run
+from consumers.kafka import broker as of_home
+from consumers.kafka.broker import Cluster
+from ledger.cli import common, live, run
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def job(danbao: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any
     monkeypatch.setenv("DANBAO_LANG", "en")
     monkeypatch.setattr(run, "SIMULATED_ORDERS", 300)
 
-    def done(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
-        run.run(None, None, None, True)
+    def done(capsys: pytest.CaptureFixture[str], kafka: bool = False) -> tuple[dict[str, Any], str]:
+        run.run(None, None, None, kafka, True)
         read = capsys.readouterr()
         return json.loads(read.out), read.err
 
@@ -52,6 +54,32 @@ def test_simulated_orders_are_booked_settled_and_replayed_and_a_live_one_is_cove
     assert again["injury"]["verdict"] == "covered"
 
 
+def test_through_kafka_come_the_same_books_as_from_the_file(
+    job: Any, capsys: pytest.CaptureFixture[str], broker: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`broker` only for the skip where there can be no Kafka: the job starts one of its own, and ends it."""
+    monkeypatch.delenv("DANBAO_KAFKA_BOOTSTRAP", raising=False)
+    streamed, said = job(capsys, kafka=True)
+    assert "Starting a Kafka" in said
+    assert streamed["pushed"]["bootstrap"] != broker.bootstrap
+    assert of_home.address(common.kafka_home(), lambda _: None) is None, "the Kafka that it started is ended"
+    assert streamed["pushed"]["events"] == streamed["ingest"]["events"] == streamed["ingest"]["new"]
+    assert streamed["ingest"]["orders"] == 300
+    assert streamed["replay"]["findings"] == 0
+    assert streamed["settlements"]
+    read, _ = job(capsys)
+    assert read["ingest"]["duplicate"] == read["ingest"]["events"] == streamed["ingest"]["events"]
+    assert elsewhere(read) == elsewhere(streamed), "where the live order of each run is not"
+    assert read["settlements"] == []
+    again, _ = job(capsys, kafka=True)
+    assert again["ingest"]["duplicate"] == again["ingest"]["events"] == streamed["ingest"]["events"]
+    assert again["replay"]["findings"] == 0
+
+
+def elsewhere(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return sorted((one for one in result["provinces"] if one["province"] != live.CITY[:2]), key=str)
+
+
 def test_of_a_file_of_the_users_nothing_is_sealed_and_the_injury_is_one_of_its_own(
     danbao: Command, ledger_url: str
 ) -> None:
@@ -74,6 +102,12 @@ def test_of_a_file_of_the_users_nothing_is_sealed_and_the_injury_is_one_of_its_o
     assert (result["injury"]["worker"], result["injury"]["verdict"]) == ("W1", "doubtful")
     assert {one["sealed"] for one in result["settlements"]} == {False}
     assert value(ledger_url, "select count(*) from charge") == 3, "no order of ours is added to those of the user"
+
+
+def test_a_file_of_the_users_is_not_pushed_in_the_name_of_its_platform(danbao: Command) -> None:
+    ndjson(danbao.here / "mine.ndjson", accepted("A"))
+    done = danbao("run", "--kafka", "--orders", "mine.ndjson", exit_code=2)
+    assert "danbao push FILE --platform P" in done.stderr
 
 
 def test_a_file_of_nothing_but_rejections_is_no_success(danbao: Command) -> None:
