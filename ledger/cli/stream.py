@@ -20,8 +20,8 @@ from schemas.orders import ORDERS_TOPIC, SOURCE_BEGINS
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from consumers import push
     from consumers.kafka.settings import Access
-    from consumers.push import Event
 
 PROCESSES = 2
 
@@ -84,6 +84,6 @@ def _push(access: "Access", wanted: records.Wanted) -> Result:
     }
 
 
-def _platform_of(event: "Event | bytes") -> str:
+def _platform_of(event: "push.Event | bytes") -> str:
     source: str = (orjson.loads(event) if isinstance(event, bytes) else event)["source"]
     return source.removeprefix(SOURCE_BEGINS)

@@ -46,7 +46,8 @@ def booked_since(connection: Connection, batch_id: int, topics: Sequence[str]) -
 
 def rejected_since(connection: Connection, batch_id: int, topics: Sequence[str]) -> dict[str, Any]:
     """Events rejected in those batches, by reason."""
-    return dict(connection.execute(sql("rejected_since"), {"batch_id": batch_id, "topics": topics}).tuples().all())
+    rows = connection.execute(sql("rejected_since"), {"batch_id": batch_id, "topics": topics})
+    return {row.reason: row.events for row in rows}
 
 
 def streams(connection: Connection) -> list[str]:
