@@ -44,7 +44,7 @@ from schemas.orders import SIGNATURE_HEADER
 TRACE_HEADER = "traceparent"  # W3C Trace Context
 TRACE_BYTES_MAX = 256
 
-BUFFER_BYTES_MAX = 32 * 1024 * 1024  # gathered for all partitions, before reading
+BUFFER_BYTES_MAX = 16 * 1024 * 1024  # gathered for all partitions, before reading
 POLL_BYTES = 4 * 1024 * 1024  # about so many at a time
 POLL_RECORDS_MAX = 2_000
 RECORD_BYTES_GUESS = POLL_BYTES // 8  # before one is seen: what packs well may be large, and come by the thousand

@@ -296,8 +296,10 @@ def resident_kib(pid: int) -> int:
 def test_a_backlog_before_a_slow_database_stays_with_the_broker_and_memory_is_bounded(
     ledger_url: str, bootstrap: str, topic: str
 ):
-    record = encode([accepted(f"{number:06}") for number in range(1_000)])
-    produce(bootstrap, topic, *[record] * (96 * MIB // len(record)))
+    """Half of the events are good; the others, whose order ids are too long, cost more: each is kept with a reason."""
+    good, long = ([accepted(f"{number:0{width}}") for number in range(1_000)] for width in (6, 200))
+    record = encode([event for pair in zip(good, long, strict=True) for event in pair])
+    produce(bootstrap, topic, *[record] * (160 * MIB // len(record)))
     with psycopg.connect(libpq(ledger_url)) as slow:
         slow.execute("lock table batch in access exclusive mode")
         process = command(ledger_url, bootstrap, "--topic", topic, "--group", topic, "--json")
