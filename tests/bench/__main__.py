@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Row, create_engine, text
 
 from ledger import rulebook
@@ -71,6 +72,7 @@ def stored(report: Report, url: str, directory: Path, events: int) -> None:
     with support.fresh_database(url) as ledger:
         _grow(report, ledger, directory, events, "time", "ingest_growth_30m")
         _bytes(report, ledger)
+        _vacuum(ledger)
         _windows(report, ledger)
         _settle(report, ledger)
         _replay(report, ledger)
@@ -91,6 +93,12 @@ def _grow(report: Report, ledger: str, directory: Path, events: int, ids: str, n
         print(f"  {ids} ids, file {number + 1}: {result['eps']:,.0f} events/s", flush=True)
     first, last = sum(rates_[:3]) / 3, sum(rates_[-3:]) / 3
     report.add(name, [last / first], "ratio", f"last three files ÷ first three: {last:,.0f} ÷ {first:,.0f} events/s")
+
+
+def _vacuum(ledger: str) -> None:
+    """What the server does by itself within minutes; without it that runs beside the questions, on the same cores."""
+    with psycopg.connect(support.libpq(ledger), autocommit=True) as connection:
+        connection.execute("vacuum")
 
 
 def _bytes(report: Report, ledger: str) -> None:
