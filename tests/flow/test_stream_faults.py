@@ -444,6 +444,22 @@ def test_a_topic_made_again_is_refused_and_said(
     assert_sound(ledger_url, numbered(range(5)))
 
 
+@pytest.mark.parametrize("records", [2, 9])
+def test_a_topic_made_again_beneath_a_running_consumer_is_refused_and_said(
+    engine: Engine, ledger_url: str, bootstrap: str, topic: str, records: int
+):
+    """Also where it holds more than was booked by the time that the consumer comes by again."""
+    produce(bootstrap, topic, *map(accepted, numbered(range(5))))
+    with Running(consumer(engine, bootstrap, topic)) as ours:
+        wait_until(lambda: charged(ledger_url) == 5)
+        again_from_nothing(bootstrap, topic)
+        produce(bootstrap, topic, *map(accepted, numbered(range(10, 10 + records))))
+        wait_until(lambda: not ours.alive)
+    with pytest.raises(DanbaoError, match="made again"):
+        raise ours.failure or AssertionError("nothing was said")
+    assert_sound(ledger_url, numbered(range(5)))
+
+
 def test_aged_out_records_stop_their_partition_with_the_number_missing_and_others_go_on(
     engine: Engine, ledger_url: str, bootstrap: str
 ):
