@@ -31,7 +31,7 @@ from ledger.rating import Rating, Tariff
 from ledger.rulebook import Rulebook
 from ledger.settlement import open_month
 from ledger.sift import Sifted
-from ledger.store import heads, journal, record, reference, registry
+from ledger.store import gaps, heads, journal, record, reference, registry
 from ledger.store.heads import Head
 from ledger.store.queries import sql
 from ledger.store.tables import batch as batch_table
@@ -147,6 +147,11 @@ class Booker:
         with self._engine.connect() as connection:
             head = heads.read(connection, topic, partition)
             return head, heads.last_record(connection, head)
+
+    def goes_on_at(self, head: Head) -> int:
+        """Up to where nobody waits for a partition's records any more."""
+        with self._engine.connect() as connection:
+            return gaps.goes_on_at(connection, head)
 
     def intakes(self, records: list[Record], door: Door) -> Iterator[Intake]:
         """Read a batch; in parts where it holds more events than an `ordinal` can number."""

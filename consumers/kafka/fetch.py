@@ -6,7 +6,8 @@ polled and read, and while the database stands still it goes on polling, so that
 #1418, #2179), with its partitions paused at BUFFER_BYTES_MAX.
 
 Where a partition begins is always its head in the ledger, never Kafka's committed offset, which is told only for
-those who look at lag. A head that the broker does not hold stops the partition: see `_lost`. Offsets that fit are no
+those who look at lag. A head that the broker does not hold stops the partition, see `_lost`, unless somebody decided to
+go on without what is missing (ledger/store/gaps.py). Offsets that fit are no
 proof that it is the same log, since a topic may have been made again: the last booked record is fetched once more and
 must be the one that is booked.
 
@@ -412,6 +413,9 @@ class Fetcher:
             begins = self._consumer.beginning_offsets(wanted, timeout_ms=CLOSE_MS)
             ends = self._consumer.end_offsets(wanted, timeout_ms=CLOSE_MS)
             heads = {tp: self._booker.head_and_last(tp.topic, tp.partition) for tp in wanted}
+            onward = {
+                tp: self._booker.goes_on_at(head) for tp, (head, _) in heads.items() if head.next_offset < begins[tp]
+            }
         except AuthorizationError as error:  # no waiting helps
             raise _refused(error) from error
         except (DBAPIError, DriverError, KafkaError) as error:
@@ -424,15 +428,22 @@ class Fetcher:
             self._ends[tp] = ends[tp]
             self._ours[tp] = Partition(tp, self._doors[tp.topic], head)
         for tp, (head, last) in heads.items():
+            if tp in onward and onward[tp] >= begins[tp]:
+                self._begin(tp, begins[tp], None)
+                self._on_event("gap_passed", _place(head) | {"goes_on_at": begins[tp]})
+                continue
             if lost := _lost(head, begins[tp], ends[tp]):
                 facts: Facts = {"broker_from": begins[tp], "broker_until": ends[tp]}
                 self._stop_at(tp, lost, _place(head) | facts)
                 continue
             is_held = last is not None and begins[tp] < head.next_offset
-            self._ours[tp].witness = last if is_held else None
-            self._consumer.seek(tp, head.next_offset - is_held)
-            if not self._paused:
-                self._consumer.resume(tp)
+            self._begin(tp, head.next_offset - is_held, last if is_held else None)
+
+    def _begin(self, tp: TopicPartition, offset: int, witness: bytes | None) -> None:
+        self._ours[tp].witness = witness
+        self._consumer.seek(tp, offset)
+        if not self._paused:
+            self._consumer.resume(tp)
 
     def _say_waiting(self, error: DBAPIError | DriverError) -> None:
         self._on_event("waiting_for_database", {"sqlstate": sqlstate(error) or "", "wait_ms": round(RETRY_S * 1000)})
@@ -490,9 +501,10 @@ def _lost(head: Head, begin: int, end: int) -> DanbaoError | None:
             ),
             Both(
                 "Nothing after them is booked, so that the gap stays in sight. Have the platform send them again to"
-                " another topic, or restore them; see deploy/README.md, 'A gap in a stream'.",
+                " another topic, or restore them; then danbao consume accept-gap lets the partition go on. See"
+                " deploy/README.md, 'A gap in a stream'.",
                 "其后的记录一律不入账，以免缺口被掩盖。请平台企业经其他主题重新报送，或恢复数据；"
-                "参见 deploy/README.md。",
+                "之后可用 danbao consume accept-gap 让该分区继续。参见 deploy/README.md。",
             ),
         )
     if at > end:

@@ -38,6 +38,7 @@ _CODES = {
     "other_day": ("orders declared again on another day", "同一订单改日重报"),
     "not_settled": ("provinces whose month is over and not settled", "已结束而未结算的月份"),
     "rejected": ("rejected", "拒收"),
+    "gap_accepted": ("records of a stream that were lost before they were booked", "入账前已丢失的数据流记录"),
 }
 
 
@@ -167,6 +168,8 @@ def _further(one: "Business") -> str:
             command = f"platforms show {one.platform}"
         case "not_settled":
             command = f"settle {example} --dry-run"
+        case "gap_accepted":
+            command = "status"
         case "rejected":
             command = f"rejects list --reason {example} {platform}"
         case _:

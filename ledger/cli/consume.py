@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = 64
 PORT_MAX = 65_535
+WHY_CHARS_MAX = 500
 OF_THE_WHOLE = ("--workers", "--metrics-port")  # options that a worker does not take over
 
 app = typer.Typer(
@@ -228,6 +229,103 @@ def _stopped_by_signals() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@app.command("accept-gap", cls=usage.Command)
+@common.command(
+    "让因缺口而停止的分区继续：服务器已不再保留的记录视为丢失，决定连同理由永久记录。\n\n"
+    "先请平台企业重新报送这些订单；随后重启消费进程。"
+)
+def accept_gap(
+    topic: Annotated[str, typer.Argument(help=say("Topic.", "主题。"), metavar="TOPIC")],
+    partition: Annotated[int, typer.Argument(help=say("Partition.", "分区。"), metavar="PARTITION", min=0)],
+    why: Annotated[
+        str, typer.Option(help=say("What happened and what was done about it.", "事由与处理情况。"), metavar="TEXT")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help=say("Do not ask.", "不再询问。"))] = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Let a partition go on that stands at a gap: what the broker no longer holds is lost, and the decision is kept.
+
+    First have the platform send those orders again; afterwards start the consumers again.
+
+    Example: danbao consume accept-gap orders.v1 3 --why "disk of broker 2 lost; kuaisong sent 1 October again by file"
+    """
+    from ledger.store import gaps, heads
+    from ledger.store.connect import REGISTRAR
+
+    if not 0 < len(why.strip()) <= WHY_CHARS_MAX:
+        raise BadQuestion(
+            Both("--why says nothing, or too much.", "--why 为空或过长。"),
+            Both(f"Say it in 1 to {WHY_CHARS_MAX} characters.", f"请用 1 至 {WHY_CHARS_MAX} 个字符说明。"),
+        )
+    begin, end = _held(topic, partition)
+    with common.database(REGISTRAR) as engine:
+        with engine.connect() as connection:
+            head = heads.read(connection, topic, partition)
+            stands = gaps.goes_on_at(connection, head)
+        if not stands < begin or head.next_offset > end:
+            raise _no_gap(f"{topic}[{partition}]", head.next_offset, begin, end)
+        missing = begin - head.next_offset
+        common.notice(
+            Both(
+                f"{topic}[{partition}]: {missing:,} records from offset {head.next_offset} on are lost;"
+                f" the ledger would go on at {begin}.",
+                f"{topic}[{partition}]：自位移 {head.next_offset} 起 {missing:,} 条记录已丢失，账簿将从 {begin} 继续。",
+            )
+        )
+        accepted = yes or common.confirmed()
+        if accepted:
+            gaps.accept(engine, head, begin, why.strip())
+    if as_json:
+        place = {"topic": topic, "partition": partition, "first_offset": head.next_offset, "next_offset": begin}
+        common.print_json(place | {"missing": missing, "accepted": accepted})
+    elif accepted:
+        common.out.print(say("Accepted. Start the consumers again.", "已接受。请重启消费进程。"))
+    if not accepted:
+        raise typer.Exit(1)
+
+
+def _held(topic: str, partition: int) -> tuple[int, int]:
+    """What the broker holds of a partition."""
+    from consumers.kafka import ends
+
+    access = common.kafka_access()
+    held = ends.look(access, [topic])
+    if held is None:
+        raise DanbaoError(
+            Both(f"Kafka at {access.bootstrap} does not answer.", f"{access.bootstrap} 处的 Kafka 没有应答。"),
+            Both("See: danbao status", "参见：danbao status"),
+        )
+    if (topic, partition) not in held:
+        raise BadQuestion(
+            Both(f"Kafka has no partition {topic}[{partition}].", f"Kafka 中没有分区 {topic}[{partition}]。"),
+            Both("See: danbao status", "参见：danbao status"),
+        )
+    there = held[topic, partition]
+    return there.begin, there.end
+
+
+def _no_gap(place: str, head: int, begin: int, end: int) -> BadQuestion:
+    if head > end:
+        return BadQuestion(
+            Both(
+                f"{place}: the ledger is at offset {head}, and the broker's records end at {end}: another log.",
+                f"{place}：账簿记到位移 {head}，而服务器的记录止于 {end}：这是另一份日志。",
+            ),
+            Both(
+                "Give the new topic another name and consume that; see deploy/README.md, 'A gap in a stream'.",
+                "请为新主题另起名称后再消费；参见 deploy/README.md。",
+            ),
+        )
+    return BadQuestion(
+        Both(
+            f"{place} stands at no gap: the ledger is at offset {head}, and the broker holds {begin} to {end}"
+            " (or the gap is accepted already).",
+            f"{place} 没有缺口：账簿记到位移 {head}，服务器保留 {begin} 至 {end}（或该缺口已被接受）。",
+        ),
+        Both("See: danbao status", "参见：danbao status"),
+    )
 
 
 def _one_worker() -> list[str]:

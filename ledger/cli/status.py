@@ -32,6 +32,7 @@ LOOK_S = 2.0
 
 Found = dict[str, Any]
 Place = tuple[str, int]
+NOTHING_BOOKED: Found = {"head": 0, "booked_at": None, "events_per_second": 0.0, "goes_on_at": 0}
 
 
 @common.command("显示各数据流的进度，以及账簿的现状：积压、新鲜度、今日拒收、结算与封存。没有 Kafka 时只看账簿。")
@@ -152,6 +153,7 @@ def _books(connection: "Connection", now: datetime) -> tuple[Found, list[str]]:
                 "head": row.next_offset,
                 "booked_at": row.booked_at,
                 "events_per_second": round(row.events / RATE_S, 1),
+                "goes_on_at": row.goes_on_at,
             }
             for row in heads
         ],
@@ -194,16 +196,17 @@ def _by_month(sealed: "list[Sealed]") -> dict[str, int]:
 
 
 def partitions(booked: list[Found], held: "Mapping[Place, Held]") -> list[Found]:
-    """Heads beside what the broker holds. A gap: what comes next is not there any more, or the end was lost.
+    """Heads beside what the broker holds. A gap: what comes next is not there any more, and nobody decided to go on
+    without it; or the end was lost.
 
     A partition of which nothing is booked yet stands at 0; where nothing is known of the broker, end and lag are None.
     """
     by_place = {(one["topic"], one["partition"]): one for one in booked}
     rows = []
     for topic, partition in sorted({*by_place, *held}):
-        one = by_place.get((topic, partition), {"head": 0, "booked_at": None, "events_per_second": 0.0})
+        one = by_place.get((topic, partition), NOTHING_BOOKED)
         there, head = held.get((topic, partition)), one["head"]
         row = {"topic": topic, "partition": partition} | one
         row |= {"end": there and there.end, "lag": None if there is None else max(0, there.end - head)}
-        rows.append(row | {"gap": there is not None and not there.begin <= head <= there.end})
+        rows.append(row | {"gap": there is not None and not (there.begin <= row["goes_on_at"] and head <= there.end)})
     return rows

@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause
 
+from ledger.calendar import SHANGHAI
+from ledger.store import gaps
 from ledger.store.queries import sql
 from schemas.both import Both
 from schemas.codes import FACT_NAMES, LINE_NAMES, PROVINCES, Line
@@ -37,6 +39,7 @@ def business_findings(tx: Connection, today: date, since: datetime | None = None
         *_counted(tx, "other_day", sql("finding_other_day"), since),
         *_unsettled(tx, today),
         *_rejected(tx, since),
+        *_gaps(tx, since),
     ]
 
 
@@ -97,3 +100,19 @@ def _unsettled(tx: Connection, today: date) -> list[Business]:
 def _rejected(tx: Connection, since: datetime | None) -> list[Business]:
     rows = tx.execute(sql("finding_rejected"), {"since": since})
     return [Business("rejected", row.platform_id, row.events, Both(row.reason, row.reason), row.reason) for row in rows]
+
+
+def _gaps(tx: Connection, since: datetime | None) -> list[Business]:
+    return [
+        Business("gap_accepted", "", one.next_offset - one.first_offset, _decision(one))
+        for one in gaps.accepted_since(tx, since)
+    ]
+
+
+def _decision(one: gaps.Gap) -> Both:
+    place = f"{one.topic}[{one.partition}] {one.first_offset} … {one.next_offset - 1}"
+    day = one.accepted_at.astimezone(SHANGHAI).date()
+    return Both(
+        f"{place}; accepted on {day} by {one.accepted_by}: {one.why}",
+        f"{place}；{day} 由 {one.accepted_by} 接受：{one.why}",
+    )

@@ -56,7 +56,7 @@ def streams(connection: Connection) -> list[str]:
 
 
 def stream_heads(connection: Connection, since: datetime) -> Sequence[Row[Any]]:
-    """Topic, partition, next_offset, booked_at, and events since then, of streams and the inbox."""
+    """Topic, partition, next_offset, booked_at, events since then, and goes_on_at, of streams and the inbox."""
     return connection.execute(sql("stream_heads"), {"since": since, "batches": BATCHES_MAX}).all()
 
 

@@ -118,6 +118,17 @@ partition_head = Table(
 rejections_told = Table(
     "rejections_told", metadata, _key("topic", Text), _key("partition", Integer), _required("next_offset", BigInteger)
 )
+gap = Table(
+    "gap",
+    metadata,
+    _key("topic", Text),
+    _key("partition", Integer),
+    _key("first_offset", BigInteger),
+    _key("next_offset", BigInteger),
+    _required("why", Text),
+    _required("accepted_by", Text),
+    _at("accepted_at"),
+)
 batch = Table(
     "batch",
     metadata,

@@ -242,8 +242,9 @@ def test_a_probe_that_fails_is_no_answer():
 # ---- danbao status
 
 
-def row(topic: str, partition: int, head: int) -> dict[str, Any]:
-    return {"topic": topic, "partition": partition, "head": head, "booked_at": None, "events_per_second": 0.0}
+def row(topic: str, partition: int, head: int, goes_on_at: int | None = None) -> dict[str, Any]:
+    place = {"topic": topic, "partition": partition, "head": head, "goes_on_at": goes_on_at or head}
+    return place | {"booked_at": None, "events_per_second": 0.0}
 
 
 def test_heads_stand_beside_what_the_broker_holds_and_gaps_are_seen():
@@ -256,6 +257,8 @@ def test_heads_stand_beside_what_the_broker_holds_and_gaps_are_seen():
         (2, 4, 0, True),
         (3, 2, 2, False),
     ]
+    [accepted, half] = partitions([row("a", 1, 5, 6), row("b", 0, 5, 6)], {("a", 1): Held(6, 8), ("b", 0): Held(7, 8)})
+    assert (accepted["gap"], half["gap"]) == (False, True), "a gap that was accepted, and one that grew since"
     assert (found[4]["topic"], found[4]["end"], found[4]["lag"], found[4]["gap"]) == ("inbox", None, None, False)
 
 

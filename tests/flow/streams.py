@@ -134,6 +134,23 @@ def answer(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
     return found
 
 
+def asked(url: str, bootstrap: str | None, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """What any command says with --json, beside a Kafka or none."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DANBAO_LANG": "en",
+        "DANBAO_DATABASE_URL": url,
+        "DANBAO_HOME": "/nowhere",
+    }
+    if bootstrap:
+        environment["DANBAO_KAFKA_BOOTSTRAP"] = bootstrap
+    line = [DANBAO, *arguments, "--json"]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
 def wait_until(true: Callable[[], bool], why: str = "", seconds: float = WAIT_S) -> None:
     """Look until it is true."""
     deadline = time.monotonic() + seconds

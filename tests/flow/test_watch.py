@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
-from streams import DANBAO, WAIT_S, answer, command, consume, consumer, make_topic, new_name, produce, wait_until
+from streams import DANBAO, WAIT_S, answer, asked, command, consume, consumer, make_topic, new_name, produce, wait_until
 from support import Desk, accepted, completed, encode, libpq, new_ledger, owner, rows, rules, value
 
 from consumers import health, trace
@@ -350,21 +350,9 @@ def test_traces_are_sent_to_where_the_environment_says(ledger_url: str, bootstra
 # ---- danbao status
 
 
-def status(url: str, bootstrap: str | None, *arguments: str, code: int = 0) -> dict[str, Any]:
+def status(url: str, bootstrap: str | None, code: int = 0) -> dict[str, Any]:
     """What `danbao status --json` says."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "DANBAO_LANG": "en",
-        "DANBAO_DATABASE_URL": url,
-        "DANBAO_HOME": "/nowhere",
-    }
-    if bootstrap:
-        environment["DANBAO_KAFKA_BOOTSTRAP"] = bootstrap
-    line = [DANBAO, "status", "--json", *arguments]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == code, (done.stdout, done.stderr)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    return asked(url, bootstrap, "status", code=code)
 
 
 def test_the_status_says_how_streams_and_books_stand(

@@ -23,7 +23,9 @@ from support import (
     value,
 )
 
-from ledger.store import connect, reference, settle
+from ledger.evidence import GENESIS
+from ledger.store import connect, gaps, reference, settle
+from ledger.store.heads import Head
 
 FACTS = [
     *(
@@ -32,6 +34,7 @@ FACTS = [
         "platform_province",
         "platform_key",
         "platform_key_end",
+        "gap",
         "rulebook",
         "rate",
         "source",
@@ -61,6 +64,8 @@ def full_ledger(server_url: str) -> Iterator[str]:
         with connect.ledger(url, connect.REGISTRAR) as engine, engine.begin() as tx:
             tx.exec_driver_sql("insert into platform_key values (1, sha256('key'), now() + interval '1 hour')")
             tx.exec_driver_sql("insert into platform_key_end values (1, sha256('key'), now() + interval '1 day')")
+        with connect.ledger(url, connect.REGISTRAR) as engine:
+            gaps.accept(engine, Head("orders.v1", 0, 5, GENESIS), 8, "a test")
         with connect.ledger(url, connect.SETTLE) as engine:
             settle.seal(engine, "31", date(2026, 10, 1), rules())
         yield url

@@ -1,5 +1,10 @@
 -- How far each partition of a stream or of the inbox is booked, and what was booked of it since an instant.
-select h.topic, h.partition, h.next_offset, last.recorded_at as booked_at, coalesce(recent.events, 0) as events
+select h.topic, h.partition, h.next_offset, last.recorded_at as booked_at, coalesce(recent.events, 0) as events,
+    coalesce((
+        select max(g.next_offset)
+        from gap g
+        where g.topic = h.topic and g.partition = h.partition and g.first_offset = h.next_offset
+    ), h.next_offset) as goes_on_at
 from partition_head h
 left join source using (topic)
 left join lateral (
