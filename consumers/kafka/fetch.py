@@ -145,6 +145,8 @@ class Fetcher:
         self._idle = True
         self._stop, self.stopped = Event(), Event()
         self._failure: BaseException | None = None
+        # The client's own assignment holds what was revoked, too, until the group has gathered again.
+        self._assigned: set[TopicPartition] = set()
         self._ours: dict[TopicPartition, Partition] = {}
         self._to_seek: deque[TopicPartition] = deque()
         self._stopped: dict[TopicPartition, DanbaoError] = {}
@@ -254,9 +256,9 @@ class Fetcher:
     def _is_at_end(self) -> bool:
         if self._joined_at is None or self._to_seek:
             return False
-        if not (assigned := self._assigned):  # the group may still be gathering, or have more members than partitions
+        if not self._assigned:  # the group may still be gathering, or have more members than partitions
             return monotonic() - self._joined_at > NOTHING_S
-        return all(self._is_done(tp) for tp in assigned)
+        return all(self._is_done(tp) for tp in self._assigned)
 
     def _is_done(self, tp: TopicPartition) -> bool:
         if tp in self._stopped:
@@ -265,10 +267,6 @@ class Fetcher:
         if one is None or one.lost or one.records or one.under_way:
             return False
         return (self._consumer.position(tp) or 0) >= self._ends[tp]
-
-    @property
-    def _assigned(self) -> set[TopicPartition]:
-        return set(self._consumer.assignment())
 
     def _gather(self, tp: TopicPartition, polled: list[Any]) -> None:
         """Records of one partition, added to its batch."""
@@ -378,6 +376,7 @@ class Fetcher:
         if self._joined_at is None:
             self._on_event("joined", {"group": self._group, "topics": sorted(self._doors)})
         self._on_event("assigned", {"partitions": _names(assigned)})
+        self._assigned.update(assigned)
         for tp in assigned:
             if tp not in self._ours:
                 self._consumer.seek(tp, 0)
@@ -388,6 +387,7 @@ class Fetcher:
     def _on_revoked(self, revoked: list[TopicPartition]) -> None:
         """Void what was fetched of them; a batch of theirs that is being booked is waited for."""
         self._on_event("revoked", {"partitions": _names(revoked)})
+        self._assigned.difference_update(revoked)
         for tp in revoked:
             if one := self._ours.get(tp):
                 one.lost = True
@@ -424,6 +424,7 @@ class Fetcher:
             self._to_seek.extend(wanted)
             self._retry_at = monotonic() + RETRY_S
             return
+        heads = {tp: found for tp, found in heads.items() if tp in self._assigned}  # others went while we asked
         for tp, (head, _) in heads.items():
             self._ends[tp] = ends[tp]
             self._ours[tp] = Partition(tp, self._doors[tp.topic], head)

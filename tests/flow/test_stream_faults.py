@@ -46,7 +46,7 @@ from support import accepted, chain_faults, completed, encode, libpq, owner, rep
 from consumers.kafka import fetch, settings
 from consumers.kafka.broker import Broker, Cluster, running
 from consumers.kafka.fetch import Fetcher
-from consumers.kafka.settings import Access, producer_options
+from consumers.kafka.settings import Access, consumer_options, producer_options
 from consumers.loop import STEPS
 from consumers.orders import Hooks
 from ledger.errors import DanbaoError
@@ -162,6 +162,42 @@ def test_a_rebalance_while_a_batch_is_open_waits_for_it(
     assert first.consumer.totals.records + second.consumer.totals.records == 42
     assert second.consumer.totals.records >= 1
     assert_sound(ledger_url, [f"{part}-{order}" for part in (0, 1) for order in (*range(20), "more")])
+
+
+def test_a_partition_that_waits_for_its_head_while_the_group_gathers_is_not_taken_back(
+    engine: Engine, ledger_url: str, bootstrap: str
+):
+    """The database was away when the partition was revoked (chaos seed 1349): the client still lists it by then."""
+    name, group = make_topic(bootstrap, new_name("faults"), 2), new_name("group")
+    told: list[str] = []
+    ours = consumer(engine, bootstrap, name, group, hooks=Hooks(on_event=lambda event, facts: told.append(event)))
+    for partition in (0, 1):
+        produce(bootstrap, name, accepted(f"{partition}-first"), partition=partition)
+    with Running(ours) as running_:
+        wait_until(lambda: charged(ledger_url) == 2)
+        # By their names they come before ours, and so get all partitions.
+        slow, other = (KafkaConsumer(**consumer_options(Access(bootstrap), group, one)) for one in ("a", "b"))
+        slow.subscribe([name])
+        wait_until(lambda: slow.poll(200) == {} and bool(slow.assignment()))
+        assert ours.fetcher is not None
+        wait_until(lambda: len(ours.fetcher._ours) == 1)
+        [kept] = ours.fetcher._ours.values()
+        del told[:]
+        other.subscribe([name])
+        wait_until(lambda: other.poll(200) == {} and "revoked" in told)
+        ours.fetcher.rewind(kept)  # as who books does when the database is away
+        time.sleep(1)
+        assert "assigned" not in told, "the group waits for the slow member"
+        wait_until(lambda: slow.poll(50) == other.poll(50) == {} and "assigned" in told)
+        time.sleep(1.5)  # it looks at its lag each second
+        assert running_.failure is None
+        for one in (slow, other):
+            one.close(autocommit=False)
+        for partition in (0, 1):
+            produce(bootstrap, name, accepted(f"{partition}-last"), partition=partition)
+        wait_until(lambda: charged(ledger_url) == 4 or not running_.alive)
+        assert running_.failure is None
+    assert_sound(ledger_url, [f"{part}-{which}" for part in (0, 1) for which in ("first", "last")])
 
 
 def test_two_consumers_racing_on_one_partition_book_it_once_and_one_is_fenced(
