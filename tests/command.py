@@ -23,12 +23,10 @@ class Command:
         self, *arguments: object, exit_code: int = 0, language: str = "en", stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run it; it must end with this exit code."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
-        ours = {"DANBAO_DATABASE_URL": self.url, "DANBAO_LANG": language}
         done = subprocess.run(
             [DANBAO, *map(str, arguments)],
             cwd=self.here,
-            env=clean | ours,
+            env=self._environment(language),
             input=stdin,
             capture_output=True,
             text=True,
@@ -46,3 +44,14 @@ class Command:
         """What it says was wrong, and what to do, in one line."""
         told = self.plain(*arguments, exit_code=exit_code)
         return f"{told['error']} {told['fix']}"
+
+    def raw(self, *arguments: object) -> bytes:
+        """What it writes to stdout, byte for byte."""
+        line = [DANBAO, *map(str, arguments)]
+        return subprocess.run(
+            line, cwd=self.here, env=self._environment("en"), stdout=subprocess.PIPE, check=True
+        ).stdout
+
+    def _environment(self, language: str) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
+        return clean | {"DANBAO_DATABASE_URL": self.url, "DANBAO_LANG": language}

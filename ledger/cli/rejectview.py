@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from rich.text import Text
 
 from ledger.cli.common import out, say
@@ -20,6 +21,8 @@ from schemas.codes import Reason
 OF_A_REASON_MAX = 3
 FIRST_MAX = 10
 RAW_CHARS_SHOWN = 120
+LINES_SHOWN = 200
+LINE_CHARS_SHOWN = 2_000
 _CORRECT = Both(
     "The platform corrects what the place names and sends the record again.", "由平台更正所指之处后重新报送。"
 )
@@ -57,6 +60,30 @@ _TO_DO = {
 }
 
 
+_RETRIED = {
+    "waits": Both("waits in the inbox", "在收件表中待入账"),
+    "booked": Both("booked, or was booked already", "已入账（或早已入账）"),
+    "rejected": Both("rejected again", "再次拒收"),
+}
+_LEFT_OUT = {
+    "retried": Both(
+        "tried again before: what was rejected again has an id of its own.", "此前已重新受理；再次拒收的另有标识。"
+    ),
+    "sender_in_doubt": Both(
+        "not known to be from their platform: it sends them again, signed or by its own topic.",
+        "无法确认来自该平台：请平台签名或经专用主题重新报送。",
+    ),
+    "csv": Both(
+        "rows of a CSV file, which needs its mapping: danbao ingest FILE --map MAPPING --again",
+        "CSV 文件的行，需要映射：danbao ingest 文件 --map 映射 --again",
+    ),
+    "at_fault": Both(
+        "at fault themselves: the platform sends them corrected (see danbao rejects list).",
+        "记录本身有误：请平台更正后重新报送（见 danbao rejects list）。",
+    ),
+}
+
+
 def _place(topic: str, partition: int, offset: int, item: int, file: str | None, header: bool) -> dict[str, Any]:
     """The place of a rejected record. `item`: the place in its list, from 0, where it is of one."""
     place = where(topic, partition, offset, file, header)
@@ -69,8 +96,8 @@ def record_id(row: Mapping[str, Any]) -> str:
     return whole if row["item"] < 0 else f"{whole}/{row['item']}"
 
 
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the store, with its raw bytes as text that is safe in a terminal."""
+def plain(row: Mapping[str, Any], answer: str | None) -> dict[str, Any]:
+    """A row of the store, with its raw bytes as text that is safe in a terminal. `answer`: what came of its retry."""
     place = _place(row["topic"], row["partition"], row["record_offset"], row["item"], row["file"], row["header"])
     # A row of a file stands as it was sent; an item of a list, or an event that a row made, as JSON.
     encoding = row["encoding"] if row["item"] < 0 and row["encoding"] else "utf-8"
@@ -86,6 +113,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
             "recorded_at": local_time(row["recorded_at"]),
             "raw": readable(raw, encoding) + ("…" if row["raw_bytes"] > len(raw) else ""),
             "raw_bytes": row["raw_bytes"],
+            "retried": answer,
         }
     )
 
@@ -143,7 +171,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     """Rejected records with what they hold."""
     for one in rows:
         out.print(Text(reason_text(one["reason"]), style="bold") + Text(f"  {_where_text(one)}", style="not bold"))
-        out.print(Text(f"  {one['id']}", style="cyan"))
+        out.print(Text(f"  {one['id']}", style="cyan") + _retried(one))
         out.print(Text(f"  {one['place']}: {one['detail']}"))
         cut = "…" if len(one["raw"]) > RAW_CHARS_SHOWN else ""
         out.print(Text(f"  {one['raw'][:RAW_CHARS_SHOWN]}{cut}", style="dim"))
@@ -151,3 +179,53 @@ def show(rows: list[dict[str, Any]]) -> None:
         out.print(Text(say("Lines are counted without blank ones.", "行号不计空行。"), style="dim"))
     if not rows:
         out.print(say("No rejected records.", "没有拒收记录。"))
+
+
+def _retried(one: Mapping[str, Any]) -> Text:
+    if one["retried"] is None:
+        return Text()
+    word = say(*_RETRIED[one["retried"]])
+    return Text(say(f"  retried: {word}", f"  已重新受理：{word}"), style="green")
+
+
+def show_one(one: Mapping[str, Any], raw: bytes) -> None:
+    """One rejected record, whole: JSON is spread out, what is none stands as it came."""
+    out.print(Text(reason_text(one["reason"]), style="bold") + Text(f"  {_where_text(one)}", style="not bold"))
+    out.print(Text(f"  {one['id']}", style="cyan") + _retried(one))
+    out.print(Text(f"  {one['place']}: {one['detail']}"))
+    platform = one["platform_id"] or "–"
+    recorded = say(f"recorded {one['recorded_at']}", f"入账时间 {one['recorded_at']}")
+    out.print(Text(say(f"  platform {platform}, {recorded}", f"  平台 {platform}，{recorded}")))
+    out.print(Text("  " + what_to_do(one["reason"])))
+    size = say(f"{len(raw):,} bytes", f"{len(raw):,} 字节")
+    out.print(Text(f"── {size}", style="dim"))
+    lines = _spread(raw) or [one["raw"]]
+    for line in lines[:LINES_SHOWN]:
+        out.print(Text(line[:LINE_CHARS_SHOWN] + ("…" if len(line) > LINE_CHARS_SHOWN else "")), soft_wrap=True)
+    if len(lines) > LINES_SHOWN or any(len(line) > LINE_CHARS_SHOWN for line in lines):
+        text = say(
+            f"All of it: danbao rejects show {one['id']} --raw > FILE",
+            f"完整内容：danbao rejects show {one['id']} --raw > 文件",
+        )
+        out.print(Text(text, style="dim"))
+
+
+def _spread(raw: bytes) -> list[str]:
+    """JSON, a value a line; nothing where it is none."""
+    try:
+        text = orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return []
+    return [masked(seen(line)) for line in text.splitlines()]
+
+
+def show_plan(reasons: Mapping[str, int], left_out: Mapping[str, int]) -> None:
+    """What a retry would put in again, and what it leaves out."""
+    for reason, count in reasons.items():
+        out.print(Text(f"{count:,}  {reason_text(reason)}", style="bold"))
+    if not reasons:
+        out.print(say("Nothing to try again.", "没有可重新受理的记录。"))
+    for why, count in left_out.items():
+        out.print(
+            Text(say(f"Left out: {count:,}, {_LEFT_OUT[why].en}", f"不予受理：{count:,} 条，{_LEFT_OUT[why].zh}"))
+        )

@@ -26,7 +26,7 @@ INGEST = "danbao_ingest"
 SETTLE = "danbao_settle"
 AUDIT = "danbao_audit"
 
-HEAD = "0004"
+HEAD = "0005"
 SERVER_VERSION_MIN = 18  # temporal keys
 _MIGRATION_LOCK = 2022_07_01_00
 

@@ -1,19 +1,23 @@
 """Rejected records, for those who must hear of them and those who ask.
 
-In: a partition, or what is asked for. Out: what was rejected and why, and how far it was told.
+In: a partition, or what is asked for. Out: what was rejected and why, how far it was told, what is put in again.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import JSON, ColumnElement, Connection, Engine, and_, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.store.heads import Head
 from ledger.store.queries import sql
-from ledger.store.tables import rejections_told
+from ledger.store.tables import batch, rejected_record, rejections_told, retry, source
 
 AT_A_TIME = 50  # records, of which none is told in part
+FETCH_ROWS = 10_000
+RAW_BYTES_SHOWN = 2_000
+_RETRY_LOCK = 2022_07_01_01
 
 
 class Rejected(NamedTuple):
@@ -65,6 +69,14 @@ def keep_told(engine: Engine, head: Head, next_offset: int) -> None:
         tx.execute(ahead)
 
 
+class Key(NamedTuple):
+    """What names a rejected record: its batch, its offset, and its place in the record's list (-1: the whole)."""
+
+    batch_id: int
+    record_offset: int
+    item: int
+
+
 class Asked(NamedTuple):
     """Which rejected records are asked for; None: whichever."""
 
@@ -75,13 +87,97 @@ class Asked(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
 
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        """What a rejected record and its batch must be like."""
+        for column, wanted in (
+            (rejected_record.c.reason, self.reason),
+            (rejected_record.c.platform_id, self.platform_id),
+            (batch.c.topic, self.topic),
+            (batch.c.partition, self.partition),
+        ):
+            if wanted is not None:
+                yield column == wanted
+        if self.since is not None:
+            yield batch.c.recorded_at >= self.since
+        if self.until is not None:
+            yield batch.c.recorded_at < self.until
+
+
+_RECORDS = (
+    rejected_record.join(batch, batch.c.batch_id == rejected_record.c.batch_id)
+    .outerjoin(source, source.c.topic == batch.c.topic)
+    .outerjoin(
+        retry,
+        and_(*(retry.c[name] == rejected_record.c[name] for name in Key._fields)),
+    )
+)
+_KEY = tuple(rejected_record.c[name] for name in Key._fields)
+_FACTS = (
+    *_KEY,
+    *(batch.c.topic, batch.c.partition, batch.c.recorded_at),
+    *(rejected_record.c[name] for name in ("platform_id", "reason", "place", "detail")),
+    func.length(rejected_record.c.raw).label("raw_bytes"),
+    source.c.description.label("file"),
+    source.c.header.is_not(None).label("header"),
+    cast(source.c.mapping, JSON)["encoding"].as_string().label("encoding"),
+    retry.c.inbox_offset,
+)
+
 
 def latest(tx: Connection, asked: Asked, limit: int) -> list[dict[str, Any]]:
-    """Rejected records and items with the files they came from, the latest first."""
-    rows = tx.execute(sql("rejected"), asked._asdict() | {"limit": limit})
+    """Rejected records and items with the files they came from, the latest first, with the beginning of their bytes."""
+    beginning = func.substring(rejected_record.c.raw, 1, RAW_BYTES_SHOWN).label("raw")
+    wanted = select(*_FACTS, beginning).select_from(_RECORDS).where(*asked.conditions())
+    rows = tx.execute(wanted.order_by(*(column.desc() for column in _KEY)).limit(limit))
     return [dict(row._mapping) for row in rows]
 
 
 def reasons(tx: Connection, asked: Asked) -> dict[str, int]:
     """How many there are for each reason, the most first."""
-    return {row.reason: row.events for row in tx.execute(sql("rejected_reasons"), asked._asdict())}
+    count, reason = func.count(), rejected_record.c.reason
+    of = rejected_record.join(batch, batch.c.batch_id == rejected_record.c.batch_id)
+    wanted = select(reason, count.label("events")).select_from(of).where(*asked.conditions()).group_by(reason)
+    return {row.reason: row.events for row in tx.execute(wanted.order_by(count.desc(), reason))}
+
+
+def one(tx: Connection, key: Key) -> dict[str, Any] | None:
+    """One rejected record with all of its bytes; None where there is none of that name."""
+    wanted = select(*_FACTS, rejected_record.c.raw).select_from(_RECORDS)
+    row = tx.execute(wanted.where(*(rejected_record.c[name] == value for name, value in key._asdict().items())))
+    return next((dict(found._mapping) for found in row), None)
+
+
+# ---- retries
+
+
+def keys(tx: Connection, asked: Asked) -> Iterator[dict[str, Any]]:
+    """All that are asked for, without their bytes, the earliest first."""
+    wanted = select(*_FACTS).select_from(_RECORDS).where(*asked.conditions()).order_by(*_KEY)
+    for row in tx.execute(wanted.execution_options(yield_per=FETCH_ROWS)):
+        yield dict(row._mapping)
+
+
+def put_again(engine: Engine, wanted: Sequence[Key]) -> int:
+    """Put records into the inbox as they came, all or none; those retried before are passed over. Returns how many."""
+    put = 0
+    with engine.begin() as tx:
+        tx.execute(select(func.pg_advisory_xact_lock(_RETRY_LOCK)))  # one retry at a time sees what another did
+        for key in wanted:
+            there = [rejected_record.c[name] == value for name, value in key._asdict().items()]
+            done = exists().where(*(retry.c[name] == value for name, value in key._asdict().items()))
+            raw = tx.scalar(select(rejected_record.c.raw).where(*there, ~done))
+            if raw is None:
+                continue
+            place = tx.scalar(select(func.inbox_put(raw)))
+            tx.execute(insert(retry).values(**key._asdict(), inbox_offset=place))
+            put += 1
+    return put
+
+
+def answered(tx: Connection, inbox_offsets: Sequence[int]) -> dict[int, str]:
+    """What became of retried records, by their place in the inbox: waits, booked or rejected.
+
+    Booked: or found to be booked already, or to contradict what is.
+    """
+    rows = tx.execute(sql("retries_answered"), {"offsets": list(inbox_offsets)})
+    return {row.inbox_offset: row.answer for row in rows}

@@ -254,6 +254,16 @@ rejected_record = Table(
     _required("detail", Text),
     _required("raw", LargeBinary),
 )
+retry = Table(
+    "retry",
+    metadata,
+    _key("batch_id", BigInteger),
+    _key("record_offset", BigInteger),
+    _key("item", Integer),
+    _required("inbox_offset", BigInteger),
+    _required("retried_by", Text),
+    _at("retried_at"),
+)
 settlement = Table(
     "settlement",
     metadata,

@@ -214,6 +214,9 @@ def test_a_rejected_row_is_shown_with_its_file_and_line(
     [row] = danbao.plain("rejects", "list")["rejected"]
     assert (row["file"], row["line"], row["record_offset"], row["item"]) == ("orders.csv", 5, 3, None)
     assert row["recorded_at"].endswith("+08:00")
+    left_out = danbao.plain("rejects", "retry", row["id"], "--yes")
+    assert (left_out["put"], left_out["left_out"]) == (0, {"csv": 1})
+    assert "danbao ingest FILE --map MAPPING --again" in danbao("rejects", "retry", row["id"], "--yes").stdout
     assert rows(ledger_url, "select record_offset from rejected_record") == [(3,)]
 
 

@@ -24,7 +24,7 @@ from support import (
 )
 
 from ledger.evidence import GENESIS
-from ledger.store import connect, gaps, reference, settle
+from ledger.store import connect, gaps, reference, rejections, settle
 from ledger.store.heads import Head
 
 FACTS = [
@@ -39,7 +39,7 @@ FACTS = [
         "rate",
         "source",
     ),
-    *("batch", "segment", "order_event", "order_event_20261003", "event_key", "conflict", "rejected_record"),
+    *("batch", "segment", "order_event", "order_event_20261003", "event_key", "conflict", "rejected_record", "retry"),
     *("inbox", "account", "entry", "posting", "charge", "charge_change", "settlement", "declaration"),
 ]
 # What may change by its nature: the bookmarks, the counter behind the inbox, the schema's version.
@@ -58,6 +58,9 @@ def full_ledger(server_url: str) -> Iterator[str]:
             reversing = Desk(engine, book=rules_where("accepted", "reverse"))
             reversing.hand_in(accepted("A"), reassigned("A", "W2"), cancelled("A"), accepted("A", worker="W3"))
             Desk(engine, "other").hand_in(accepted("B", platform="example-delivery"), b"no event")
+            with engine.connect() as connection:
+                [refused] = rejections.keys(connection, rejections.Asked())
+            rejections.put_again(engine, [rejections.Key(*(refused[name] for name in rejections.Key._fields))])
             reference.keep_source(engine, {"topic": "desk", "description": "tests"})
             with engine.begin() as tx:
                 tx.exec_driver_sql("select inbox_put('record')")
