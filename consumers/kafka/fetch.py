@@ -211,7 +211,7 @@ class Fetcher:
             try:
                 self._consumer = consumer
                 for topic in self._doors:
-                    if not consumer.partitions_for_topic(topic):
+                    if not self._has(topic):
                         raise _no_topic(topic)
                 consumer.subscribe(topics=list(self._doors), listener=_Listener(self))
                 while not self._stop.is_set():
@@ -222,6 +222,17 @@ class Fetcher:
             self._failure = failure
         finally:
             self.stopped.set()
+
+    def _has(self, topic: str) -> bool:
+        """Whether the broker has a topic; one that goes away just then is waited for."""
+        while not self._stop.is_set():
+            try:
+                return bool(self._consumer.partitions_for_topic(topic))
+            except RetriableError:
+                self._stop.wait(RETRY_S)
+            except KafkaError as error:
+                raise _refused(error) from error
+        return True  # nobody waits for the answer any more
 
     def _turn(self) -> None:
         """Once round: seek what waits for its head, poll, gather, hand over, tell."""
@@ -359,7 +370,8 @@ class Fetcher:
         heads = {tp: one.head.next_offset for tp, one in ours.items() if not one.lost}
         news = {tp: OffsetAndMetadata(at, "", -1) for tp, at in heads.items() if at and self._told.get(tp) != at}
         if news:
-            self._consumer.commit_async(offsets=news, callback=lambda offsets, answer: None)
+            with suppress(KafkaError):  # it is a courtesy: who cannot be told now is told with the next batch
+                self._consumer.commit_async(offsets=news, callback=lambda offsets, answer: None)
             self._told |= {tp: heads[tp] for tp in news}
         self.lags = [self._lag(tp, one) for tp, one in ours.items()]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
@@ -398,6 +398,29 @@ def test_a_broker_killed_and_started_again_is_waited_for(engine: Engine, ledger_
         wait_until(lambda: charged(ledger_url) == 20)
         assert ours.alive
     assert_sound(ledger_url, numbered(range(20)))
+
+
+def test_a_broker_that_dies_while_a_consumer_begins_is_waited_for(
+    engine: Engine, ledger_url: str, mortal: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    """Between the client's welcome and its first question (chaos seed 2071)."""
+    name, enter = make_topic(mortal.bootstrap, new_name("faults")), fetch.enter
+    produce(mortal.bootstrap, name, *map(accepted, numbered(range(10))))
+    [only] = mortal.brokers
+    coming_back = Thread(target=only.start)
+
+    def entered(*terms: Any) -> Any:
+        client = enter(*terms)
+        only.kill()
+        coming_back.start()
+        return client
+
+    monkeypatch.setattr(fetch, "enter", entered)
+    with Running(consumer(engine, mortal.bootstrap, name)) as ours:
+        wait_until(lambda: charged(ledger_url) == 10 or not ours.alive)
+        assert ours.failure is None
+    coming_back.join()
+    assert_sound(ledger_url, numbered(range(10)))
 
 
 def leader(cluster: Cluster, topic: str) -> Broker | None:
