@@ -1,41 +1,52 @@
 """The command `danbao`, put together: one module per command; `common` is what they share.
 
 In: arguments and the environment. Out: tables for people, one JSON object for machines, exit codes.
+A command's module is imported when the command is asked for: with all of them every start would take twice as long.
 """
 
 import signal
 import sys
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ledger.cli import (
-    audit,
-    balance,
-    chaos,
-    common,
-    consume,
-    explain,
-    inbox,
-    ingest,
-    kafka,
-    platforms,
-    push,
-    rejects,
-    rules,
-    run,
-    settle,
-    simulate,
-    status,
-    usage,
-    windows,
-)
+from ledger.cli import common, usage
 from ledger.cli.common import say
+
+# In the order of --help. Each is a module: a group has an `app`, a command a function of its name.
+COMMANDS = ("run", "ingest", "push", "settle", "balance", "windows", "explain", "simulate", "status", "chaos")
+GROUPS = ("platforms", "rules", "inbox", "consume", "audit", "rejects", "kafka")
+
+
+class _Commands(usage.Group):
+    """All commands by name; None where one was not asked for yet."""
+
+    def __init__(self, **terms: Any) -> None:
+        super().__init__(**terms)
+        self.commands: Any = dict.fromkeys(COMMANDS + GROUPS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, None where there is none."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _made(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _made(name: str) -> Any:
+    """A command as typer makes it of its module."""
+    module, alone = import_module(f"ledger.cli.{name}"), typer.Typer()
+    if name in GROUPS:
+        alone.add_typer(module.app, name=name)
+    else:
+        alone.command(name, cls=usage.Command)(getattr(module, name))
+    return typer.main.get_group(alone).commands[name]
+
 
 app = typer.Typer(
     name="danbao",
-    cls=usage.Group,
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -62,32 +73,6 @@ def danbao(
     ] = False,
 ) -> None:
     """What stands before the name of a command."""
-
-
-_COMMANDS = (
-    ("run", run.run),
-    ("ingest", ingest.ingest),
-    ("push", push.push),
-    ("settle", settle.settle),
-    ("balance", balance.balance),
-    ("windows", windows.windows),
-    ("explain", explain.explain),
-    ("simulate", simulate.simulate),
-    ("status", status.status),
-    ("chaos", chaos.chaos),
-)
-for _name, _function in _COMMANDS:
-    app.command(_name, cls=usage.Command)(_function)
-for _name, _group in (
-    ("platforms", platforms.app),
-    ("rules", rules.app),
-    ("inbox", inbox.app),
-    ("consume", consume.app),
-    ("audit", audit.app),
-    ("rejects", rejects.app),
-    ("kafka", kafka.app),
-):
-    app.add_typer(_group, name=_name)
 
 
 def main() -> None:

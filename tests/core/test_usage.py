@@ -1,7 +1,11 @@
 """What typer says by itself, and what a finding is called: in the reader's language.
 
-In: command lines that typer cannot read, the codes of findings and rejections. Out: both languages.
+In: command lines that typer cannot read, the codes of findings and rejections. Out: both languages, and no start that
+waits for what only other commands need.
 """
+
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -70,6 +74,15 @@ def test_what_typer_says_that_we_do_not_know_is_given_as_it_is() -> None:
     error = usage.mistake(typer.TyperException("Something new."))
     assert error.what == Both("Something new.", "命令用法有误：Something new.")
     assert error.fix.en == "See: danbao --help"
+
+
+def test_a_command_starts_without_what_only_others_need() -> None:
+    asked = "from ledger.cli.app import app; app(['rules', 'check', '--json'], standalone_mode=False)"
+    imported = "import sys; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", f"{asked}; {imported}"], capture_output=True, text=True, check=True)
+    modules = set(done.stderr.split())
+    assert "ledger.cli.rules" in modules
+    assert modules.isdisjoint({"ledger.cli.ingest", "ledger.store.connect", "sqlalchemy", "psycopg", "kafka", "duckdb"})
 
 
 def test_every_code_has_a_name_in_both_languages() -> None:

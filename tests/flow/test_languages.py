@@ -16,6 +16,7 @@ import typer
 from languages import is_chinese
 from sqlalchemy import Engine
 from support import Desk, accepted, completed
+from typer.core import TyperGroup
 
 from consumers.kafka.broker import Cluster
 from ledger.cli.app import app
@@ -184,11 +185,14 @@ def test_what_there_is_to_say_of_kafka_is_in_the_readers_language(
 # ---- help
 
 
-def commands(group: typer.Typer = app, above: str = "") -> list[str]:
+def commands(group: TyperGroup | None = None, above: str = "") -> list[str]:
     """Every command, as it is written."""
-    named = [f"{above}{one.name or one.callback.__name__}" for one in group.registered_commands]
-    for inner in group.registered_groups:
-        named += commands(inner.typer_instance, f"{above}{inner.name} ")
+    group = group or typer.main.get_group(app)
+    context, named = typer.Context(group), []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inner = isinstance(command, TyperGroup)
+        named += commands(command, f"{above}{name} ") if inner else [f"{above}{name}"]
     return named
 
 
