@@ -32,8 +32,8 @@ class Snapshot:
 
     connection: Connection
     name: str
-    conninfo: str
     engine: Engine
+    streams: dbapi.Connection
 
     @contextmanager
     def another(self) -> Iterator[Connection]:
@@ -46,8 +46,8 @@ class Snapshot:
     @contextmanager
     def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
         """The rows of a named query as Arrow batches, on a connection of their own."""
-        with dbapi.connect(self.conninfo, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute("begin")
+        # A clone knows the types of the database already, which takes ten times as long to ask as to connect.
+        with self.streams.adbc_clone() as connection, connection.cursor() as cursor:
             cursor.execute(f"set transaction snapshot '{self.name}'")  # the name is the server's own
             cursor.execute(sql(query).text)
             yield cursor.fetch_record_batch()
@@ -61,4 +61,5 @@ def taken(engine: Engine) -> Iterator[Snapshot]:
         name = reading.scalar(select(func.pg_export_snapshot()))
         driver = cast("psycopg.Connection[Any]", reading.connection.driver_connection)
         address = driver.info.get_parameters() | {"password": driver.info.password, "options": OPTIONS}
-        yield Snapshot(reading, str(name), make_conninfo(**address), engine)
+        with dbapi.connect(make_conninfo(**address), autocommit=True) as streams:
+            yield Snapshot(reading, str(name), engine, streams)
