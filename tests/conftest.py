@@ -2,6 +2,8 @@
 
 In: nothing, or `CI` in the environment, with which a server that cannot start is a failure and not a
 skip. Out: `server_url`, `database_url`. The server's data is thrown away, so it does not wait for the disk.
+A session is one of the workers of a run. `run_ground` is what they have in common: a directory, and the Kafka that
+any of them starts there; who started the workers ends it.
 """
 
 import os
@@ -11,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,11 +25,38 @@ from ledger.store import server
 
 THROWAWAY = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_wal_size": "1GB"}
 NUMBERS = count(1)
+GROUND = pytest.StashKey[Path]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A session that is told to end takes its servers down, as on Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    given = getattr(config, "workerinput", {}).get("run_ground")
+    config.stash[GROUND] = Path(given or tempfile.mkdtemp(prefix="danbao-run 单保, "))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where it is."""
+    node.workerinput["run_ground"] = str(node.config.stash[GROUND])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """When the workers have ended, end what they shared."""
+    if not hasattr(config, "workerinput"):
+        ground = config.stash[GROUND]
+        if (ground / "kafka").exists():
+            from consumers.kafka import broker
+
+            if cluster := broker.find(ground / "kafka", print):
+                cluster.stop()
+        shutil.rmtree(ground)
+
+
+@pytest.fixture(scope="session")
+def run_ground(pytestconfig: pytest.Config) -> Path:
+    """A directory that all workers of this run share, in a path as people have them."""
+    return pytestconfig.stash[GROUND]
 
 
 @pytest.fixture(scope="session")

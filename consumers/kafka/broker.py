@@ -150,16 +150,27 @@ def running(
     notice: Notice = lambda _: None,
     first_users: Sequence[str] = (),
 ) -> Iterator[Cluster]:
-    """A cluster for a short time, such as a test's; on leaving it is ended, its data stays.
-
-    `first_users`: SCRAM credentials that its data is made with, as Kafka's storage tool takes them.
-    """
-    cluster = _open(directory, brokers, settings, notice, SHORT_LIVED, first_users)
+    """A cluster for a short time, such as a test's; on leaving it is ended, its data stays."""
+    cluster = short_lived(directory, brokers, settings, notice, first_users)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.stop()
+
+
+def short_lived(
+    directory: Path,
+    brokers: int = 1,
+    settings: Mapping[str, str] = NOTHING,
+    notice: Notice = lambda _: None,
+    first_users: Sequence[str] = (),
+) -> Cluster:
+    """The cluster of a directory, made when there is none, whose brokers are started for a short time.
+
+    `first_users`: SCRAM credentials that its data is made with, as Kafka's storage tool takes them.
+    """
+    return _open(directory, brokers, settings, notice, SHORT_LIVED, first_users)
 
 
 def up(directory: Path, brokers: int | None, settings: Mapping[str, str], notice: Notice) -> Cluster:
