@@ -1,16 +1,76 @@
 """The installed command `danbao`, run to its end on the ledger of a test.
 
 In: the ledger's URL, a command line, the language. Out: exit code, stdout, stderr.
+
+Tests run it hundreds of times, and three quarters of its time would go into importing the same libraries. So a process
+that has imported them, and nothing of ours, forks for each command; the fork runs the installed script from its first
+line in an environment and a directory of its own. What depends on signals, pipes and terminals starts a process anew.
 """
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 DANBAO = Path(sys.executable).with_name("danbao")
+
+FORKING = """
+import gc, json, os, runpy, sys
+import psycopg, pydantic, rich.console, rich.table, sqlalchemy.dialects.postgresql.psycopg, typer, yaml
+assert not {"ledger", "consumers", "schemas", "typer.rich_utils"} & {*sys.modules}  # these look at the environment
+gc.freeze()
+for line in open(int(sys.argv[1])):
+    asked = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+os.chdir(asked["here"])
+os.environ.clear()
+os.environ.update(asked["environment"])
+for number, file in enumerate((os.devnull, asked["out"], asked["err"])):
+    os.dup2(os.open(file, os.O_RDWR), number)
+sys.argv = asked["line"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@cache
+def _forking() -> tuple[subprocess.Popen[str], int]:
+    """The process that forks, and where to ask it; it ends when we do, for then nobody can ask it any more."""
+    read_end, write_end = os.pipe()
+    try:
+        line = [sys.executable, "-c", FORKING, str(read_end)]
+        ends = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "pass_fds": [read_end]}
+        return subprocess.Popen(line, text=True, **ends), write_end
+    finally:
+        os.close(read_end)
+
+
+def clean(environment: Mapping[str, str], language: str) -> dict[str, str]:
+    """This process's environment with nothing of ours in it but what is given."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
+    return others | environment | {"DANBAO_LANG": language}
+
+
+def run(
+    arguments: list[str], here: Path, environment: Mapping[str, str], language: str
+) -> subprocess.CompletedProcess[str]:
+    """The command, run to its end in a directory, with nothing of ours in the environment but this."""
+    line = [str(DANBAO), *arguments]
+    process, write_end = _forking()
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        asked = {"here": str(here), "environment": clean(environment, language), "line": line}
+        os.write(write_end, json.dumps(asked | {"out": out.name, "err": err.name}).encode() + b"\n")
+        assert process.stdout
+        return subprocess.CompletedProcess(line, int(process.stdout.readline()), out.read(), err.read())
 
 
 class Command:
@@ -20,18 +80,10 @@ class Command:
         self.url, self.here = url, here
 
     def __call__(
-        self, *arguments: object, exit_code: int = 0, language: str = "en", stdin: str = ""
+        self, *arguments: object, exit_code: int = 0, language: str = "en"
     ) -> subprocess.CompletedProcess[str]:
         """Run it; it must end with this exit code."""
-        done = subprocess.run(
-            [DANBAO, *map(str, arguments)],
-            cwd=self.here,
-            env=self._environment(language),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run([*map(str, arguments)], self.here, {"DANBAO_DATABASE_URL": self.url}, language)
         assert done.returncode == exit_code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -47,11 +99,6 @@ class Command:
 
     def raw(self, *arguments: object) -> bytes:
         """What it writes to stdout, byte for byte."""
+        environment = clean({"DANBAO_DATABASE_URL": self.url}, "en")
         line = [DANBAO, *map(str, arguments)]
-        return subprocess.run(
-            line, cwd=self.here, env=self._environment("en"), stdout=subprocess.PIPE, check=True
-        ).stdout
-
-    def _environment(self, language: str) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
-        return clean | {"DANBAO_DATABASE_URL": self.url, "DANBAO_LANG": language}
+        return subprocess.run(line, cwd=self.here, env=environment, stdout=subprocess.PIPE, check=True).stdout

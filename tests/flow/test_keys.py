@@ -4,21 +4,19 @@ In: a ledger with a platform that is no example. Out: a private key of its owner
 """
 
 import json
-import os
 import stat
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import run
 from languages import is_chinese
 
 from consumers.push import read_key
 from ledger import signing
 
-DANBAO = Path(sys.executable).with_name("danbao")
 OLD, NEW = "ab" * 32, "cd" * 32
 
 
@@ -34,13 +32,7 @@ def kuaisong(ledger_url: str) -> str:
 
 
 def danbao(url: str, *arguments: str, language: str = "en", code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [DANBAO, *arguments],
-        env={"PATH": os.environ["PATH"], "DANBAO_LANG": language, "DANBAO_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run([*arguments], Path.cwd(), {"DANBAO_DATABASE_URL": url}, language)
     assert done.returncode == code, (done.stdout, done.stderr)
     return done
 

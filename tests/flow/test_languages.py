@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from command import run
 from languages import is_chinese
 from sqlalchemy import Engine
 from support import Desk, accepted, completed
@@ -21,7 +22,6 @@ from typer.core import TyperGroup
 from consumers.kafka.broker import Cluster
 from ledger.cli.app import app
 
-DANBAO = Path(sys.executable).with_name("danbao")
 MAPPING = "name: mine\nabout: Of these tests.\ntime_format: fast\n"
 TOPICS = "topics:\n  - name: orders.v1\n    partitions: 0\n"
 ROW_WITHOUT_SOURCE = "rounding:\n  - {rounding: half_up, per: declared_line, unit: fen, in_force_from: 2022-07-01}\n"
@@ -71,15 +71,7 @@ def here(tmp_path: Path) -> Path:
 
 def danbao(language: str, line: str, here: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command, run to its end in a directory."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
-    return subprocess.run(
-        [DANBAO, *line.split()],
-        cwd=here,
-        env=clean | {"DANBAO_LANG": language, "COLUMNS": "200"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run(line.split(), here, {"COLUMNS": "200"} | environment, language)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
