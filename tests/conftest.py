@@ -25,6 +25,7 @@ from ledger.store import server
 
 THROWAWAY = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_wal_size": "1GB"}
 NUMBERS = count(1)
+LONGEST_FIRST = {"flow": 0, "store": 1}
 GROUND = pytest.StashKey[Path]()
 
 
@@ -39,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker where it is."""
     node.workerinput["run_ground"] = str(node.config.stash[GROUND])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole flows first: what takes long must not begin last, when other workers have nothing left to do."""
+    items.sort(key=lambda item: LONGEST_FIRST.get(item.path.parent.name, len(LONGEST_FIRST)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
