@@ -4,6 +4,7 @@ In: arguments and the environment. Out: tables for people, one JSON object for m
 A command's module is imported when the command is asked for: with all of them every start would take twice as long.
 """
 
+import logging
 import signal
 import sys
 from importlib import import_module
@@ -79,6 +80,8 @@ def main() -> None:
     """The command line: what it asks for, or what was wrong with it."""
     for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, common.stop)
+    # What it warns of, such as a connection that broke, it also raises, and we say what that means.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     as_json = "--json" in sys.argv
     try:
         code = app(standalone_mode=False)

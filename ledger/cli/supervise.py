@@ -47,7 +47,7 @@ class Watching:
 
 def worker(*arguments: str) -> list[str]:
     """The command of one worker process."""
-    return [sys.executable, "-m", "ledger.cli.app", *arguments, "--quiet"]
+    return [sys.executable, "-m", "ledger.cli", *arguments, "--quiet"]
 
 
 def end_with_supervisor(stop: Event) -> None:
