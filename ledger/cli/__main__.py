@@ -15,10 +15,7 @@ def main() -> None:
     gc.set_threshold(YOUNG_MAX)
     from ledger.cli import app
 
-    try:
-        app.main()
-    finally:
-        gc.freeze()  # nor is there garbage worth looking for when the process ends
+    app.main()
 
 
 if __name__ == "__main__":

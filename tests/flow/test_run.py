@@ -89,6 +89,7 @@ def test_of_a_file_of_the_users_nothing_is_sealed_and_the_injury_is_one_of_its_o
     ndjson(danbao.here / "mine.ndjson", *orders)
     done = danbao("run", "--orders", "mine.ndjson")
     assert steps(done.stderr) == ["1/4", "2/4", "3/4", "4/4"]
+    assert "leak" not in done.stderr, "DuckDB complains where Python ends without looking for garbage"
     assert "2026-09: 0.07 yuan in 1 province; to seal it for ever: danbao settle 2026-09" in done.stdout
     assert "2026-10: 0.14 yuan in 2 provinces; to seal it for ever: danbao settle 2026-10" in done.stdout
     assert "in the whole ledger" in done.stdout
