@@ -6,6 +6,7 @@ this package and `consumers/` are the only places that may read it, or the clock
 """
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -141,6 +142,7 @@ def close_stdout() -> None:
 def stop(number: int, _: object) -> None:
     """What a signal does: the command ends, a batch rolled back, the server stopped."""
     _signals.append(number)
+    logging.disable()  # a query that is cut off is no news, and libraries would log where it stood
     if number == signal.SIGINT:
         raise KeyboardInterrupt  # which the database driver knows
     sys.exit(128 + number)

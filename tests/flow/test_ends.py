@@ -3,9 +3,11 @@
 In: the installed command, a signal while it waits, a closed pipe. Out: exit code 130 and what to do, no traceback.
 """
 
+import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -66,6 +68,7 @@ def test_a_signal_that_a_library_turns_into_an_error_of_its_own_is_still_a_signa
 ) -> None:
     monkeypatch.setenv("DANBAO_LANG", "en")
     monkeypatch.setattr(common, "_signals", [])
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
 
     @common.command("说明")
     def interrupted() -> None:
@@ -82,6 +85,23 @@ def test_a_signal_that_a_library_turns_into_an_error_of_its_own_is_still_a_signa
         interrupted()
     assert ended.value.exit_code == 130
     assert "Stopped." in capsys.readouterr().err
+
+
+CUT_OFF = """
+import logging, signal
+from ledger.cli import common
+logging.getLogger("library").error("before")
+try:
+    common.stop(signal.SIGINT, None)
+except KeyboardInterrupt:
+    logging.getLogger("library").error("Exception during reset")
+"""
+
+
+def test_what_a_library_logs_of_a_query_that_was_cut_off_is_not_shown() -> None:
+    """As it does where a busy server takes its time to cancel it; in a process in which nobody else reads the log."""
+    done = subprocess.run([sys.executable, "-c", CUT_OFF], capture_output=True, text=True, check=True)
+    assert done.stderr == "before\n"
 
 
 @pytest.mark.parametrize(
