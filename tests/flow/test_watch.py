@@ -35,7 +35,6 @@ from consumers.kafka.settings import Access, producer_options
 from consumers.steps import STEPS
 from consumers.watch import Watch
 from ledger.calendar import SHANGHAI
-from ledger.cli.status import LOOK_S
 from ledger.store import connect, progress
 from ledger.store.settle import seal
 
@@ -421,12 +420,22 @@ def test_rejections_are_counted_since_an_instant_whatever_came_before(engine: En
             assert counted == ({reason: min(hours, 9) for reason in ("malformed", "unknown_city")} if hours else {})
 
 
+IDLE_SINCE = """select query_start from pg_stat_activity
+    where state = 'idle' and datname = current_database() and pid <> pg_backend_pid()"""
+
+
 def test_the_live_status_is_drawn_again_and_ends_when_asked(ledger_url: str) -> None:
     environment = {"PATH": os.environ["PATH"], "DANBAO_LANG": "en", "DANBAO_DATABASE_URL": ledger_url}
     process = subprocess.Popen(
         [DANBAO, "status", "--watch"], env=environment | {"DANBAO_HOME": "/nowhere"}, stdout=subprocess.PIPE, text=True
     )
-    time.sleep(LOOK_S * 3)
+    ends: set[datetime] = set()  # one on the connection that sees to the schema, one for its role, one for each look
+
+    def has_looked_twice() -> bool:
+        ends.update(end for (end,) in rows(ledger_url, IDLE_SINCE))
+        return len(ends) >= 4
+
+    wait_until(has_looked_twice)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0

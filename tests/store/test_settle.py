@@ -6,6 +6,7 @@ example-delivery 0.084, example-eats 0.25.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
@@ -319,9 +320,9 @@ def test_while_ingest_runs_every_charge_is_settled_once(engine: Engine, settler:
     workers = [Worker(book, number) for number in range(3)]
     settled = []
     for month in (OCTOBER, NOVEMBER):
-        threading.Event().wait(0.25)
+        wait_for_batches(ledger_url, 3)
         settled.append(seal(settler, month))
-    threading.Event().wait(0.1)
+    wait_for_batches(ledger_url, 3)
     stop.set()
     booked = sum(worker.done() for worker in workers)
 
@@ -335,6 +336,15 @@ def test_while_ingest_runs_every_charge_is_settled_once(engine: Engine, settler:
     sealed = "select sum(order_count) from entry where (province, month) in (select province, month from settlement)"
     assert value(ledger_url, sealed) == booked * 9
     assert chain_faults(ledger_url) == []
+
+
+def wait_for_batches(url: str, more: int) -> None:
+    """Wait until so many more batches are booked than now."""
+    booked = "select count(*) from batch"
+    enough, end = value(url, booked) + more, time.monotonic() + WAIT_S
+    while value(url, booked) < enough:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def settle_the_rest(settler: Engine, month: date) -> Settled:
