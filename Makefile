@@ -36,7 +36,7 @@ bench: .venv/bench.stamp
 published: .venv/dev.stamp
 	$(BIN)/python -m schemas.publish
 
-# Both environments are installed from the lock files alone, every archive held to its hash.
+# All is installed from the lock files alone, every archive held to its hash.
 .venv/run.stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "Python's venv module is missing: install python3-venv (Debian) and run make again." >&2; exit 1; }

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import importlib
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -155,7 +156,8 @@ def _fetch(java: Path, jars: Path, lock: int, notice: Notice) -> None:
         shutil.rmtree(unfinished)
     new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=jars.parent))
     shutil.copy(POM, new / "pom.xml")  # Maven may write beside it
-    command = [maven, "-q", "-B", "-f", str(new / "pom.xml"), "dependency:copy-dependencies"]
+    command = [maven, "-q", "-B", "-Dstyle.color=never", *_repository(), "-f", str(new / "pom.xml")]
+    command.append("dependency:copy-dependencies")
     log = new / "maven.log"
     if _run([*command, f"-DoutputDirectory={new / 'jars'}"], java, log, lock, notice) != 0:
         said = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
@@ -168,6 +170,12 @@ def _fetch(java: Path, jars: Path, lock: int, notice: Notice) -> None:
         )
     (new / "jars").rename(jars)
     shutil.rmtree(new)
+
+
+def _repository() -> list[str]:
+    """Where Maven keeps what it fetched. Left to itself it takes the home in passwd, which a service may not have."""
+    home = Path.home()
+    return [] if str(home) == pwd.getpwuid(os.getuid()).pw_dir else [f"-Dmaven.repo.local={home}/.m2/repository"]
 
 
 def _run(command: list[str], java: Path, log: Path, lock: int, notice: Notice) -> int:

@@ -348,8 +348,10 @@ def _hints(result: dict[str, Any]) -> list[str]:
     elif "unknown_platform" in result["reasons"]:
         hints.append(
             say(
-                "Once a platform is registered (danbao platforms add), give the file --again.",
-                "平台登记（danbao platforms add）之后，加 --again 重新报送该文件。",
+                "Once a platform is registered (danbao platforms add): danbao rejects retry --reason unknown_platform"
+                " (a CSV file: give it --again).",
+                "平台登记（danbao platforms add）之后：danbao rejects retry --reason unknown_platform"
+                "（CSV 文件则加 --again 重新报送）。",
             )
         )
     return hints

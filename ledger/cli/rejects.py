@@ -55,7 +55,7 @@ def rejects() -> None:
 
 
 @app.command("list", cls=usage.Command)
-@common.command("列出拒收记录，后入账的在前：原因、文件和行、处理办法。")
+@common.command("列出拒收记录，后入账的在前：原因、文件和行；并按原因统计尚未重新受理的，附处理办法。")
 def list_(
     reason: _Reason = None,
     platform: _Platform = None,
@@ -66,7 +66,7 @@ def list_(
     limit: Annotated[int, typer.Option(help=say("At most so many.", "最多显示条数。"), min=1, max=10_000)] = ROWS_SHOWN,
     as_json: common.AsJson = False,
 ) -> None:
-    """List rejected records, the latest first, and how many for each reason, with what to do.
+    """List rejected records, the latest first; how many of each reason were not tried again, with what to do.
 
     Example: danbao rejects list --reason unknown_platform --since 2026-11-01
     """
@@ -180,7 +180,7 @@ def _parsed(record_id: str) -> "Key":
         Both(f"{record_id!r} names no rejected record.", f"{record_id!r} 不是拒收记录的标识。"),
         Both(
             "Take one from danbao rejects list, such as 17/204 or 17/204/3.",
-            "请从 danbao rejects list 中取用，如 17/204。",
+            "请从 danbao rejects list 中取用，如 17/204 或 17/204/3。",
         ),
     )
 
@@ -272,7 +272,8 @@ def retry(
         common.print_json(result)
     elif booked:
         ingest.show(result["ingest"])
-    if booked and booked.nothing_but_rejections:
+    unanswered = plan.keys and booked is None and not dry_run
+    if unanswered or (booked and booked.nothing_but_rejections):
         raise typer.Exit(1)
 
 

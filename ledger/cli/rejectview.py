@@ -5,13 +5,14 @@ In: rows of the store, or outcomes of a run. Out: plain values for --json, made 
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
 from rich.text import Text
 
 from ledger.cli.common import out, say
-from ledger.cli.eventview import local_time, reason_text
+from ledger.cli.eventview import clock, local_time, reason_text
 from ledger.cli.places import seen, where, where_text
 from ledger.identity_number import masked
 from ledger.intake import Rejection
@@ -38,15 +39,15 @@ _TO_DO = {
     Reason.EMPTY_LIST: Both("Nothing was in it; there is nothing to book.", "其中没有事件，无需入账。"),
     Reason.TOO_MANY_EVENTS: Both("The platform sends it in smaller records.", "由平台拆成较小的记录重新报送。"),
     Reason.UNKNOWN_PLATFORM: Both(
-        "Register the platform (danbao platforms add); then it is sent again.",
-        "登记平台（danbao platforms add）后重新报送。",
+        "Register the platform (danbao platforms add), then: danbao rejects retry --reason unknown_platform",
+        "登记平台（danbao platforms add），然后：danbao rejects retry --reason unknown_platform",
     ),
     Reason.UNKNOWN_CITY: _CORRECT,
     Reason.BEFORE_SCHEME: _DATE,
     Reason.IN_FUTURE: _DATE,
     Reason.NO_RATE: Both(
-        "Look whether a rate is in force for its day (danbao rules check); then it is sent again.",
-        "核对当日是否有生效费率（danbao rules check）后重新报送。",
+        "Look whether a rate is in force for its day (danbao rules check), then: danbao rejects retry --reason no_rate",
+        "核对当日是否有生效费率（danbao rules check），然后：danbao rejects retry --reason no_rate",
     ),
     Reason.UNMAPPED: Both(
         "Correct the row or the mapping, then: danbao ingest FILE --again",
@@ -62,7 +63,7 @@ _TO_DO = {
 
 _RETRIED = {
     "waits": Both("waits in the inbox", "在收件表中待入账"),
-    "booked": Both("booked, or was booked already", "已入账（或早已入账）"),
+    "booked": Both("booked", "已入账"),
     "rejected": Both("rejected again", "再次拒收"),
 }
 _LEFT_OUT = {
@@ -194,7 +195,8 @@ def show_one(one: Mapping[str, Any], raw: bytes) -> None:
     out.print(Text(f"  {one['id']}", style="cyan") + _retried(one))
     out.print(Text(f"  {one['place']}: {one['detail']}"))
     platform = one["platform_id"] or "–"
-    recorded = say(f"recorded {one['recorded_at']}", f"入账时间 {one['recorded_at']}")
+    at = clock(datetime.fromisoformat(one["recorded_at"]))
+    recorded = say(f"recorded {at}", f"入账时间 {at}")
     out.print(Text(say(f"  platform {platform}, {recorded}", f"  平台 {platform}，{recorded}")))
     out.print(Text("  " + what_to_do(one["reason"])))
     size = say(f"{len(raw):,} bytes", f"{len(raw):,} 字节")

@@ -210,6 +210,8 @@ def _show(result: dict[str, Any]) -> None:
     if pushed := result.get("pushed"):
         _show_pushed(pushed)
     ingest.show(result["ingest"])
+    if 0 < result["ingest"]["events"] == result["ingest"]["duplicate"]:
+        out.print(say("All of it was booked before; nothing changed.", "全部早已入账，没有任何变化。"), style="dim")
     _show_settlements(result)
     out.rule(say("What the funds have earned, in the whole ledger", "各省基金保障费（整套账簿）"), align="left")
     _show_provinces(result["provinces"])

@@ -1,6 +1,7 @@
 """How `danbao status` looks. In: what it found. Out: tables for a terminal."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -62,28 +63,36 @@ def _partitions(rows: list[Found]) -> Table:
 
 
 def _freshness(found: Found) -> Table:
+    """A line a platform, with the province that is furthest behind; --json has them all."""
     table = Table(box=None)
     table.add_column(say("platform", "平台"))
-    table.add_column(say("province", "省份"))
+    table.add_column(say("provinces", "省份数"), justify="right")
     table.add_column(say("newest orders of", "最新订单日"))
+    table.add_column(say("furthest behind", "最滞后的省份"))
     table.add_column(say("days behind", "滞后（天）"), justify="right")
     table.add_column(say("last booked", "最近入账"), justify="right")
-    for row in found["freshness"]:
-        day = row["newest_day"].isoformat()
-        table.add_row(
-            row["platform"], _province(row["province"]), day, str(row["days_behind"]), clock(row["booked_at"])
-        )
+    for platform in dict.fromkeys(row["platform"] for row in found["freshness"]):
+        rows = [row for row in found["freshness"] if row["platform"] == platform]
+        last = max(rows, key=lambda row: row["days_behind"])
+        newest = max(row["newest_day"] for row in rows).isoformat()
+        booked = clock(max(row["booked_at"] for row in rows))
+        behind = _province(last["province"]), str(last["days_behind"])
+        table.add_row(platform, str(len(rows)), newest, *behind, booked)
     return table
 
 
 def _settled(found: Found) -> RenderableType:
+    """The last settlements of all provinces, by month; --json has each."""
     table = Table(box=None)
-    table.add_column(say("province", "省份"))
     table.add_column(say("last settled", "最近结算月"))
+    table.add_column(say("provinces", "省份数"), justify="right")
     table.add_column(say("declared, yuan", "申报（元）"), justify="right")
-    table.add_column(say("sealed", "封存时间"), justify="right")
-    for row in found["settlements"]:
-        table.add_row(_province(row["province"]), row["month"], row["declared"], clock(row["sealed_at"]))
+    table.add_column(say("last sealed", "最近封存"), justify="right")
+    for month in sorted({row["month"] for row in found["settlements"]}, reverse=True):
+        rows = [row for row in found["settlements"] if row["month"] == month]
+        declared = sum(Decimal(row["declared"]) for row in rows)
+        sealed = clock(max(row["sealed_at"] for row in rows))
+        table.add_row(month, str(len(rows)), f"{declared:,}", sealed)
     months = list(found["sealed_months"].items())[:MONTHS_SHOWN]
     sealed = ", ".join(f"{month} ({count})" for month, count in months) or say("none", "无")
     open_ones = ", ".join(found["months_to_settle"]) or say("none", "无")

@@ -133,10 +133,11 @@ def latest(tx: Connection, asked: Asked, limit: int) -> list[dict[str, Any]]:
 
 
 def reasons(tx: Connection, asked: Asked) -> dict[str, int]:
-    """How many there are for each reason, the most first."""
+    """How many there are for each reason that were not retried, the most first."""
     count, reason = func.count(), rejected_record.c.reason
-    of = rejected_record.join(batch, batch.c.batch_id == rejected_record.c.batch_id)
-    wanted = select(reason, count.label("events")).select_from(of).where(*asked.conditions()).group_by(reason)
+    left = retry.c.inbox_offset.is_(None)
+    wanted = select(reason, count.label("events")).select_from(_RECORDS).where(left, *asked.conditions())
+    wanted = wanted.group_by(reason)
     return {row.reason: row.events for row in tx.execute(wanted.order_by(count.desc(), reason))}
 
 

@@ -44,6 +44,7 @@ def test_what_was_rejected_for_its_platform_is_booked_once_that_is_registered(da
     assert value(ledger_url, "select count(*) from charge") == 3
     assert {row["retried"] for row in danbao.plain("rejects", "list")["rejected"]} == {"booked"}
     assert "retried: booked" in danbao("rejects", "list").stdout
+    assert danbao.plain("rejects", "list")["reasons"] == [], "nothing is left to do"
     assert replayed(ledger_url).findings.total == 0
 
 
@@ -96,7 +97,7 @@ def test_records_at_fault_and_those_of_doubtful_senders_are_left_out_and_counted
 def test_a_dry_run_and_a_missing_yes_put_nothing_in(danbao: Command, ledger_url: str) -> None:
     refused_for_the_platform(danbao)
     assert danbao.plain("rejects", "retry", *ids(danbao), "--dry-run")["reasons"] == {"unknown_platform": 3}
-    assert danbao.plain("rejects", "retry", *ids(danbao))["put"] == 0
+    assert danbao.plain("rejects", "retry", *ids(danbao), exit_code=1)["put"] == 0
     assert rows(ledger_url, "select count(*) from inbox") == [(0,)]
 
 
