@@ -83,7 +83,7 @@ def down(as_json: common.AsJson = False) -> None:
     elif ended:
         common.out.print(
             say(
-                f"Ended {common.count(len(ended), 'broker', '个')}; the records stay in {common.kafka_home()}.",
+                f"Ended {len(ended)} broker(s); the records stay in {common.kafka_home()}.",
                 f"已停止 {len(ended)} 个 broker；记录保留在 {common.kafka_home()}。",
             ),
             soft_wrap=True,
