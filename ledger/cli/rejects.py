@@ -119,7 +119,7 @@ def show(
     ],
     raw: Annotated[
         bool,
-        typer.Option("--raw", help=say("Only its bytes, exactly as they came.", "只输出原始字节，一字不改。")),
+        typer.Option("--raw", help=say("Only its bytes, as they are kept.", "只输出所存的字节。")),
     ] = False,
     as_json: common.AsJson = False,
 ) -> None:
@@ -217,7 +217,8 @@ class _Plan:
 def _why_not(row: dict[str, Any]) -> str | None:
     if row["inbox_offset"] is not None:
         return "retried"
-    if row["reason"] in _IN_DOUBT:
+    # Of a platform that nobody knew, nobody asked who sent it: by a stream anybody may have.
+    if row["reason"] in _IN_DOUBT or (row["reason"] == Reason.UNKNOWN_PLATFORM and row["stream"]):
         return "sender_in_doubt"
     if row["header"]:
         return "csv"

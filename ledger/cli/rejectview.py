@@ -3,6 +3,7 @@
 In: rows of the store, or outcomes of a run. Out: plain values for --json, made into lines for a person.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,6 +25,7 @@ FIRST_MAX = 10
 RAW_CHARS_SHOWN = 120
 LINES_SHOWN = 200
 LINE_CHARS_SHOWN = 2_000
+AS_WRITTEN: dict[str, Any] = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), orjson.Fragment)
 _CORRECT = Both(
     "The platform corrects what the place names and sends the record again.", "由平台更正所指之处后重新报送。"
 )
@@ -39,8 +41,10 @@ _TO_DO = {
     Reason.EMPTY_LIST: Both("Nothing was in it; there is nothing to book.", "其中没有事件，无需入账。"),
     Reason.TOO_MANY_EVENTS: Both("The platform sends it in smaller records.", "由平台拆成较小的记录重新报送。"),
     Reason.UNKNOWN_PLATFORM: Both(
-        "Register the platform (danbao platforms add), then: danbao rejects retry --reason unknown_platform",
-        "登记平台（danbao platforms add），然后：danbao rejects retry --reason unknown_platform",
+        "Register the platform (danbao platforms add). What it pushed it then pushes again; what came by file or inbox:"
+        " danbao rejects retry --reason unknown_platform",
+        "登记平台（danbao platforms add）。经 Kafka 报送的由平台重新报送；经文件或收件表的："
+        "danbao rejects retry --reason unknown_platform",
     ),
     Reason.UNKNOWN_CITY: _CORRECT,
     Reason.BEFORE_SCHEME: _DATE,
@@ -63,12 +67,13 @@ _TO_DO = {
 
 _RETRIED = {
     "waits": Both("waits in the inbox", "在收件表中待入账"),
-    "booked": Both("booked", "已入账"),
+    "passed": Both("passed", "已通过"),
     "rejected": Both("rejected again", "再次拒收"),
 }
 _LEFT_OUT = {
     "retried": Both(
-        "tried again before: what was rejected again has an id of its own.", "此前已重新受理；再次拒收的另有标识。"
+        "tried again before: what was rejected again has an id of its own, what still waits: danbao ingest --inbox",
+        "此前已重新受理；再次拒收的另有标识，仍待入账的：danbao ingest --inbox",
     ),
     "sender_in_doubt": Both(
         "not known to be from their platform: it sends them again, signed or by its own topic.",
@@ -213,12 +218,20 @@ def show_one(one: Mapping[str, Any], raw: bytes) -> None:
 
 
 def _spread(raw: bytes) -> list[str]:
-    """JSON, a value a line; nothing where it is none."""
+    """JSON, a value a line; nothing where it is none, or where spreading it out would change what it says."""
     try:
-        text = orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        value = json.loads(raw, object_pairs_hook=_each_once, **AS_WRITTEN)
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()  # numbers as they were written
+    except (ValueError, TypeError, RecursionError):
         return []
     return [masked(seen(line)) for line in text.splitlines()]
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
 
 
 def show_plan(reasons: Mapping[str, int], left_out: Mapping[str, int]) -> None:

@@ -119,6 +119,7 @@ _FACTS = (
     func.length(rejected_record.c.raw).label("raw_bytes"),
     source.c.description.label("file"),
     source.c.header.is_not(None).label("header"),
+    func.coalesce(source.c.stream, False).label("stream"),
     cast(source.c.mapping, JSON)["encoding"].as_string().label("encoding"),
     retry.c.inbox_offset,
 )
@@ -176,9 +177,6 @@ def put_again(engine: Engine, wanted: Sequence[Key]) -> int:
 
 
 def answered(tx: Connection, inbox_offsets: Sequence[int]) -> dict[int, str]:
-    """What became of retried records, by their place in the inbox: waits, booked or rejected.
-
-    Booked: or found to be booked already, or to contradict what is.
-    """
+    """What became of retried records, by their place in the inbox: waits, rejected, or passed (new or not)."""
     rows = tx.execute(sql("retries_answered"), {"offsets": list(inbox_offsets)})
     return {row.inbox_offset: row.answer for row in rows}
