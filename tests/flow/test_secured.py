@@ -144,8 +144,8 @@ def charged(url: str) -> list[tuple[str, str]]:
 
 def rejected(url: str) -> list[tuple[str, str, str]]:
     """What was rejected: topic, reason, whose it said it was."""
-    query = "select topic, reason, platform_id from rejected_record join batch using (batch_id) order by batch_id"
-    return rows(url, query)
+    records = "rejected_record join batch using (batch_id)"
+    return rows(url, f"select topic, reason, platform_id from {records} order by batch_id, record_offset")
 
 
 def test_each_platform_writes_to_its_own_topic_and_the_ledger_books_it(scene: Scene, ledger_url: str) -> None:
