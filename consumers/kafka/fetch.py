@@ -7,9 +7,8 @@ polled and read, and while the database stands still it goes on polling, so that
 
 Where a partition begins is always its head in the ledger, never Kafka's committed offset, which is told only for
 those who look at lag. A head that the broker does not hold stops the partition, see `_lost`, unless somebody decided to
-go on without what is missing (ledger/store/gaps.py). Offsets that fit are no
-proof that it is the same log, since a topic may have been made again: the last booked record is fetched once more and
-must be the one that is booked.
+go on without what is missing (ledger/store/gaps.py). Offsets that fit are no proof that it is the same log, since a
+topic may have been made again: the last booked record is fetched once more and must be the one that is booked.
 
 Who watches reads `lags`, `is_member` and `turned_at` from other threads; each is replaced whole, never changed.
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ledger.cli import common, usage
 from ledger.cli.common import say
@@ -94,5 +95,5 @@ def _print(missing: "Sequence[Right]", too_many: "Sequence[Right]") -> None:
     for word, group in ((say("give", "授予"), missing), (say("take", "收回"), too_many)):
         for right in group:
             name = f"{right.name}…" if right.match == "prefix" else right.name
-            table.add_row(word, right.principal, right.may, f"{right.on} {name}", right.host)
+            table.add_row(word, Text(right.principal), right.may, Text(f"{right.on} {name}"), right.host)
     common.out.print(table)

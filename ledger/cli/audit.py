@@ -102,7 +102,7 @@ def show_replayed(result: dict[str, Any]) -> None:
         table.add_column(heading, overflow="fold")
     for one in result["listed"][:ROWS_SHOWN]:
         what = f"{one['code']} {say(*CODE_NAMES[one['code']])}"
-        table.add_row(what, *(str(one[name]) for name in ("table", "key", "detail", "expected", "found")))
+        table.add_row(what, *(Text(str(one[name])) for name in ("table", "key", "detail", "expected", "found")))
     common.out.print(table)
     shown = min(ROWS_SHOWN, len(result["listed"]))
     count = say(
@@ -141,7 +141,7 @@ def findings(since: common.Since = None, as_json: common.AsJson = False) -> None
         table.add_column(say("particulars", "详情"), overflow="fold")
         for one in found:
             particulars = reason_text(one.particulars.en) if one.code == "rejected" else say(*one.particulars)
-            table.add_row(say(*_CODES[one.code]), one.platform or "–", f"{one.count:,}", particulars)
+            table.add_row(say(*_CODES[one.code]), one.platform or "–", f"{one.count:,}", Text(particulars))
         common.out.print(table)
         common.out.print(say("Look further:", "继续查看："))
         for command in dict.fromkeys(map(_further, found)):

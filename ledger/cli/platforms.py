@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Connection, select
 
 from ledger import shape_faults
@@ -164,7 +165,7 @@ def _print(shown: dict[str, Any]) -> None:
         (say("since", "起始日"), _days(shown["provinces"])),
         (say("example", "示例"), say("yes", "是") if shown["example"] else say("no", "否")),
     ):
-        table.add_row(label, value)
+        table.add_row(label, Text(value))
     common.out.print(table)
 
 

@@ -51,6 +51,14 @@ def test_what_was_rejected_and_is_booked_since_no_longer_deserves_a_look(danbao:
     assert counts(danbao) == {("rejected", "unknown_platform"): 1, ("rejected", "unknown_city"): 1}
 
 
+def test_what_a_platform_sent_is_shown_as_it_is_and_steers_no_terminal(danbao: Command) -> None:
+    ndjson(
+        danbao.here / "o.ndjson", at_home("[bold]A"), accepted("[bold]A", "2026-10-05T12:00:00+08:00", city="210200")
+    )
+    danbao("ingest", "o.ndjson")
+    assert "e.g. [bold]A" in danbao("audit", "findings", exit_code=1).stdout
+
+
 def test_only_what_was_recorded_since_a_day_is_counted(danbao: Command) -> None:
     ndjson(
         danbao.here / "o.ndjson",
