@@ -178,14 +178,15 @@ def test_a_partition_that_waits_for_its_head_while_the_group_gathers_is_not_take
         # By their names they come before ours, and so get all partitions.
         slow, other = (KafkaConsumer(**consumer_options(Access(bootstrap), group, one)) for one in ("a", "b"))
         slow.subscribe([name])
-        wait_until(lambda: slow.poll(200) == {} and bool(slow.assignment()))
-        assert ours.fetcher is not None
-        wait_until(lambda: len(ours.fetcher._ours) == 1)
-        [kept] = ours.fetcher._ours.values()
+        fetcher = ours.fetcher
+        assert fetcher is not None
+        # Asked until both have one: the first time that the group gathers ours may come too late for it.
+        wait_until(lambda: slow.poll(50) == {} and len(slow.assignment()) == len(fetcher._ours) == 1)
+        [kept] = fetcher._ours.values()
         del told[:]
         other.subscribe([name])
         wait_until(lambda: other.poll(200) == {} and "revoked" in told)
-        ours.fetcher.rewind(kept)  # as who books does when the database is away
+        fetcher.rewind(kept)  # as who books does when the database is away
         time.sleep(1)
         assert "assigned" not in told, "the group waits for the slow member"
         wait_until(lambda: slow.poll(50) == other.poll(50) == {} and "assigned" in told)
