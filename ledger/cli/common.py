@@ -239,14 +239,17 @@ def kafka_home() -> Path:
     return home() / "kafka"
 
 
-def kafka_bootstrap(on_notice: Callable[[Both], None] = notice) -> str:
-    """The Kafka to speak to: `DANBAO_KAFKA_BOOTSTRAP`, else the one of this home while it runs."""
+def known_kafka(on_notice: Callable[[Both], None] = notice) -> str | None:
+    """The Kafka to speak to: `DANBAO_KAFKA_BOOTSTRAP`, else the one of this home while it runs; None: there is none."""
     from consumers.kafka import broker
 
-    if named := os.environ.get("DANBAO_KAFKA_BOOTSTRAP", "").strip():
-        return named
-    if ours := broker.address(kafka_home(), on_notice):
-        return ours
+    return os.environ.get("DANBAO_KAFKA_BOOTSTRAP", "").strip() or broker.address(kafka_home(), on_notice)
+
+
+def kafka_bootstrap(on_notice: Callable[[Both], None] = notice) -> str:
+    """That Kafka, where there must be one."""
+    if known := known_kafka(on_notice):
+        return known
     raise DanbaoError(
         Both(
             f"No Kafka runs in {kafka_home()}, and DANBAO_KAFKA_BOOTSTRAP names no other.",

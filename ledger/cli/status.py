@@ -4,7 +4,6 @@ In: the ledger, and Kafka where there is one. Out: exit code 0; 1 where the data
 answer, or a partition stands at a gap.
 """
 
-import os
 import time
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,11 +95,9 @@ def _live(engine: "Engine", access: "Access | None") -> Found:
 
 def _access() -> "Access | None":
     """The Kafka that is named, or that of this home while it runs; None: there is none."""
-    from consumers.kafka import broker as of_home
     from consumers.kafka import settings
 
-    named = os.environ.get("DANBAO_KAFKA_BOOTSTRAP", "").strip()
-    bootstrap = named or of_home.address(common.kafka_home(), common.notice)
+    bootstrap = common.known_kafka()
     return settings.access(bootstrap) if bootstrap else None
 
 

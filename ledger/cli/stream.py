@@ -4,7 +4,6 @@ In: files of order events; `DANBAO_KAFKA_BOOTSTRAP`, else a Kafka of this home, 
 ended again. Out: what was pushed, and what was booked, counted as for a file.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Event
@@ -47,7 +46,7 @@ def _kafka() -> "Iterator[Access]":
     """The Kafka that is named or runs in this home; else one that is started, and ended on leaving."""
     from consumers.kafka import broker
 
-    if os.environ.get("DANBAO_KAFKA_BOOTSTRAP") or broker.address(common.kafka_home(), common.notice):
+    if common.known_kafka():
         yield common.kafka_access()
         return
     common.notice(Both("Starting a Kafka of this home …", "正在启动本机 Kafka……"))
