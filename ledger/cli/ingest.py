@@ -46,11 +46,6 @@ class Booked:
     rejected: rejectview.First = field(default_factory=rejectview.First)
     late: Counter[tuple[date, date]] = field(default_factory=Counter)
 
-    @property
-    def nothing_but_rejections(self) -> bool:
-        """Whether there was something, and all of it was rejected."""
-        return 0 < self.totals.events == self.totals.answers[Answer.REJECTED]
-
 
 _Path = Annotated[
     Path | None,
@@ -140,7 +135,7 @@ def ingest(
         common.print_json(result)
     else:
         show(result)
-    if booked.nothing_but_rejections:
+    if nothing_but_rejections(result):
         raise typer.Exit(1)
 
 
@@ -277,6 +272,11 @@ def counts(totals: "Totals") -> dict[str, int]:
     """How many records and events, what was answered, and how many orders are new."""
     answers = {str(answer): totals.answers[answer] for answer in Answer}
     return {"records": totals.records, "events": totals.events, "orders": totals.orders, **answers}
+
+
+def nothing_but_rejections(result: dict[str, Any]) -> bool:
+    """Whether there was something, and all of it was rejected."""
+    return bool(0 < result["events"] == result["rejected"])
 
 
 _WORDS = {

@@ -210,7 +210,7 @@ class _Plan:
         if why := _why_not(row):
             self.left_out[why] += 1
         else:
-            self.keys.append(Key(*(row[name] for name in Key._fields)))
+            self.keys.append(Key.of(row))
             self.reasons[row["reason"]] += 1
 
 
@@ -263,18 +263,18 @@ def retry(
         if not as_json:
             rejectview.show_plan(plan.reasons, plan.left_out)
         result: dict[str, Any] = {"reasons": dict(plan.reasons), "left_out": dict(plan.left_out), "put": 0}
-        booked = None
+        booked: dict[str, Any] | None = None
         if plan.keys and not dry_run and (yes or common.confirmed()):
             result["put"] = _put(engine, plan.keys)
             started = perf_counter()
-            booked = ingest.book(engine, records.Wanted([], None, None, inbox=True))
-            result["ingest"] = ingest.summary(booked, perf_counter() - started)
+            of_inbox = ingest.book(engine, records.Wanted([], None, None, inbox=True))
+            booked = result["ingest"] = ingest.summary(of_inbox, perf_counter() - started)
     if as_json:
         common.print_json(result)
     elif booked:
-        ingest.show(result["ingest"])
+        ingest.show(booked)
     unanswered = plan.keys and booked is None and not dry_run
-    if unanswered or (booked and booked.nothing_but_rejections):
+    if unanswered or (booked and ingest.nothing_but_rejections(booked)):
         raise typer.Exit(1)
 
 

@@ -117,7 +117,7 @@ def _main_job(wanted: records.Wanted, own: bool, kafka: bool) -> dict[str, Any]:
             booked = ingest.book(engine, wanted)
             files = booked.files
             result["ingest"] = ingest.summary(booked, perf_counter() - begun)
-        result["nothing_but_rejections"] = 0 < result["ingest"]["events"] == result["ingest"]["rejected"]
+        result["nothing_but_rejections"] = ingest.nothing_but_rejections(result["ingest"])
         if own:
             _step(2, say("Look at what the months that are over would declare", "预览已结束月份将申报的金额"))
             settled = settle_all(reading, dry_run=True)

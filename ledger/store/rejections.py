@@ -3,11 +3,11 @@
 In: a partition, or what is asked for. Out: what was rejected and why, how far it was told, what is put in again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ColumnElement, Connection, Engine, and_, cast, exists, func, select
+from sqlalchemy import JSON, ColumnElement, Connection, Engine, and_, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.store.heads import Head
@@ -75,6 +75,11 @@ class Key(NamedTuple):
     batch_id: int
     record_offset: int
     item: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Key":
+        """The key of a row that holds it."""
+        return cls(*(row[name] for name in cls._fields))
 
 
 class Asked(NamedTuple):
@@ -144,9 +149,12 @@ def reasons(tx: Connection, asked: Asked) -> dict[str, int]:
 
 def one(tx: Connection, key: Key) -> dict[str, Any] | None:
     """One rejected record with all of its bytes; None where there is none of that name."""
-    wanted = select(*_FACTS, rejected_record.c.raw).select_from(_RECORDS)
-    row = tx.execute(wanted.where(*(rejected_record.c[name] == value for name, value in key._asdict().items())))
-    return next((dict(found._mapping) for found in row), None)
+    wanted = select(*_FACTS, rejected_record.c.raw).select_from(_RECORDS).where(*_named(key))
+    return next((dict(found._mapping) for found in tx.execute(wanted)), None)
+
+
+def _named(key: Key) -> list[ColumnElement[bool]]:
+    return [column == value for column, value in zip(_KEY, key, strict=True)]
 
 
 # ---- retries
@@ -165,9 +173,8 @@ def put_again(engine: Engine, wanted: Sequence[Key]) -> int:
     with engine.begin() as tx:
         tx.execute(select(func.pg_advisory_xact_lock(_RETRY_LOCK)))  # one retry at a time sees what another did
         for key in wanted:
-            there = [rejected_record.c[name] == value for name, value in key._asdict().items()]
-            done = exists().where(*(retry.c[name] == value for name, value in key._asdict().items()))
-            raw = tx.scalar(select(rejected_record.c.raw).where(*there, ~done))
+            there = select(rejected_record.c.raw).select_from(_RECORDS)
+            raw = tx.scalar(there.where(*_named(key), retry.c.inbox_offset.is_(None)))
             if raw is None:
                 continue
             place = tx.scalar(select(func.inbox_put(raw)))

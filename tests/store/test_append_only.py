@@ -60,7 +60,7 @@ def full_ledger(server_url: str) -> Iterator[str]:
             Desk(engine, "other").hand_in(accepted("B", platform="example-delivery"), b"no event")
             with engine.connect() as connection:
                 [refused] = rejections.keys(connection, rejections.Asked())
-            rejections.put_again(engine, [rejections.Key(*(refused[name] for name in rejections.Key._fields))])
+            rejections.put_again(engine, [rejections.Key.of(refused)])
             reference.keep_source(engine, {"topic": "desk", "description": "tests"})
             with engine.begin() as tx:
                 tx.exec_driver_sql("select inbox_put('record')")
