@@ -1,21 +1,26 @@
 """Gathering what is recorded of a worker around an instant. In: platform, worker, instant. Out: a Cover.
 
-Two queries, of which the second need not be planned anew: what became the worker's as far back as a window of
-its line can reach (other days are not read), then, by key, all facts of the few orders of those that are worth
-a look. Where nothing covers the instant, two more, for what was near: as far back as any window can reach,
-and the order that came next.
+One query: what became the worker's as far back as a window of its line can reach (other days are not read), and, by
+key, all facts of the few orders of those that are worth a look. Where nothing covers the instant, one more, for what
+was near: as far back as any window can reach, and the order that came next.
+
+Each day is asked by its own name. Through the parent of the days the server would have to plan anew for each question
+which of them it concerns, and that would take as long as all the rest.
 """
 
 from collections import defaultdict
-from datetime import datetime, timedelta
-from functools import cache
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg import Connection as DriverConnection
 from psycopg.rows import namedtuple_row
+from psycopg.sql import SQL, Identifier, Placeholder
 from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects.postgresql import psycopg
 
+from ledger.calendar import SHANGHAI
 from ledger.rating import LINE_CODES, LINES
 from ledger.rulebook import Rulebook
 from ledger.store.copy_rows import LINE_NOT_SAID
@@ -29,7 +34,8 @@ KINDS = {
     "C": EventType.COMPLETED,
     "X": EventType.CANCELLED,
 }
-NOTHING_ASKED = dict.fromkeys(("worker_id", "at", "begun", "begun_at", "unbounded", "order_id"))
+NOTHING_ASKED = dict.fromkeys(("worker_id", "at", "until", "lines", "sinces", "unbounded", "order_id"))
+DAY = timedelta(days=1)
 
 
 class Seen(NamedTuple):
@@ -43,27 +49,40 @@ def windows_at(connection: Connection, rulebook: Rulebook, platform_no: int, wor
     """Whether the worker was executing an order of the platform at the instant."""
     asked = {"platform_no": platform_no, "worker_id": worker_id, "at": at, "unbounded": never_bounded(rulebook, at)}
     longest = look_back(rulebook, at)
-    cover = judge(_begun(connection, asked, longest), worker_id, at, rulebook)
+    cover = judge(_gathered(connection, asked, longest, at), worker_id, at, rulebook)
     if cover.windows:
         return cover
-    return judge(_near(connection, asked, longest[None]), worker_id, at, rulebook)
+    furthest = dict.fromkeys(longest, longest[None])
+    return judge(_gathered(connection, asked, furthest, at + NEAR_AFTER), worker_id, at, rulebook)
 
 
-def _begun(connection: Connection, asked: dict[str, Any], longest: dict[Line | None, timedelta]) -> list[Order]:
-    """The orders worth a look of those that became the worker's so long before the instant, by line."""
-    spans = {
-        "lines": [(LINE_CODES[line] if line else LINE_NOT_SAID).decode() for line in longest],
-        "sinces": [asked["at"] - length for length in longest.values()],
-    }
-    [begun] = _rows(connection, sql("worker_orders"), asked | spans | {"earliest": min(spans["sinces"])})
-    return _facts(connection, asked | begun._asdict())
+def _gathered(
+    connection: Connection, asked: dict[str, Any], reach: Mapping[Line | None, timedelta], until: datetime
+) -> list[Order]:
+    """The orders worth a look of those that became the worker's so long before the instant, by line; and the first one
+    after it and not after `until`."""
+    sinces = {_code(line): asked["at"] - length for line, length in reach.items()}
+    days = _days(connection, min(sinces.values()), until)
+    lines = [[line for line, since in sinces.items() if since.astimezone(SHANGHAI).date() <= day] for day in days]
+    asked |= {"until": until, "lines": list(sinces), "sinces": list(sinces.values())}
+    return _facts(connection, asked | dict(zip(_names(len(days)), lines, strict=True)), tuple(days.values()))
 
 
-def _near(connection: Connection, asked: dict[str, Any], longest: timedelta) -> list[Order]:
-    """The orders worth a look of those that became the worker's within that time, whatever their line, and the next."""
-    reach = {"since": asked["at"] - longest, "until": asked["at"] + NEAR_AFTER}
-    [near] = _rows(connection, sql("worker_near"), asked | reach)
-    return _facts(connection, asked | near._asdict())
+def _code(line: Line | None) -> str:
+    return (LINE_CODES[line] if line else LINE_NOT_SAID).decode()
+
+
+def _days(connection: Connection, since: datetime, until: datetime) -> dict[date, str]:
+    """The days from one instant to another that have order events, and the names of their tables.
+
+    A day that was made stays, so what is known of days is kept with the connection.
+    """
+    first, last = since.astimezone(SHANGHAI).date(), until.astimezone(SHANGHAI).date()
+    wanted = [first + DAY * number for number in range((last - first).days + 1)]
+    known: dict[date, str] = connection.info.setdefault("order_days", {})
+    if any(day not in known for day in wanted):
+        known |= {row.day: row.name for row in connection.execute(sql("order_days"), {"days": wanted})}
+    return {day: known[day] for day in wanted if day in known}
 
 
 def order(connection: Connection, platform_no: int, order_id: str) -> Order | None:
@@ -71,26 +90,39 @@ def order(connection: Connection, platform_no: int, order_id: str) -> Order | No
     return next(iter(_facts(connection, {"platform_no": platform_no, "order_id": order_id})), None)
 
 
-def _facts(connection: Connection, asked: dict[str, Any]) -> list[Order]:
-    """The orders that are asked for by id, and those begun by the worker that are worth a look."""
+def _facts(connection: Connection, asked: dict[str, Any], days: tuple[str, ...] = ()) -> list[Order]:
+    """The orders that are asked for by id, and those begun by the worker on these days that are worth a look."""
     rows: dict[str, list[Any]] = defaultdict(list)
-    for row in _rows(connection, sql("order_facts"), NOTHING_ASKED | asked):
+    for row in _rows(connection, order_facts(days), NOTHING_ASKED | asked):
         rows[row.order_id].append(row)
     return [_order(connection, asked["platform_no"], order_id, found) for order_id, found in rows.items()]
 
 
-def _rows(connection: Connection, query: TextClause, asked: dict[str, Any]) -> list[Any]:
-    """What a named query finds, by the driver itself: SQLAlchemy's share would double the time of an answer."""
+@lru_cache(maxsize=100)  # as many as psycopg keeps prepared
+def order_facts(days: tuple[str, ...]) -> LiteralString:
+    """The query for the facts of orders, of which those of the worker are looked for in the tables of these days."""
+    part, named = SQL(_driver_text(sql("worker_day"))), zip(days, _names(len(days)), strict=True)
+    parts = [part.format(day=Identifier(day), lines=Placeholder(lines)) for day, lines in named]
+    return SQL(_driver_text(sql("order_facts"))).format(days=SQL("\n").join(parts)).as_string(None)
+
+
+def _rows(connection: Connection, query: LiteralString, asked: dict[str, Any]) -> list[Any]:
+    """What a query finds, by the driver itself: SQLAlchemy's share would double the time of an answer."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, DriverConnection)
     with driver.cursor(row_factory=namedtuple_row) as cursor:
-        return cursor.execute(_driver_text(query), asked).fetchall()
+        return cursor.execute(query, asked).fetchall()
 
 
-@cache
+def _names(days: int) -> list[str]:
+    """What the parameters are called that hold the lines of each day."""
+    return [f"lines_{number}" for number in range(days)]
+
+
 def _driver_text(query: TextClause) -> LiteralString:
-    """The query with the driver's own marks for parameters."""
-    return str(query.compile(dialect=psycopg.dialect()))  # type: ignore[no-untyped-call]
+    """The query without its comments and with the driver's own marks for parameters."""
+    lines = str(query.compile(dialect=psycopg.dialect())).splitlines()  # type: ignore[no-untyped-call]
+    return "\n".join(line for line in lines if not line.startswith("--"))
 
 
 def _order(connection: Connection, platform_no: int, order_id: str, rows: list[Any]) -> Order:

@@ -5,20 +5,20 @@ In: events handed in at a desk. Out: covers from `windows_at`, the plan of its q
 
 import json
 import random
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 import typer
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from support import Desk, accepted, cancelled, completed, event, reassigned, rules, rules_where, value
 from typer.testing import CliRunner, Result
 
 from ledger.calendar import SHANGHAI
 from ledger.cli import windows as command
 from ledger.store import registry, windows
-from ledger.store.queries import sql
 from ledger.windows import Cover, Near, Verdict, judge
 from schemas.codes import Doubt
 
@@ -186,43 +186,55 @@ def within_reach(near: Near, moment: datetime) -> bool:
 # ---- how it is read
 
 
-def plan(engine: Engine, name: str, asked: dict[str, Any]) -> str:
-    with engine.connect() as connection:
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The plan of each query that is asked, line by line, with what it found."""
+    shown: list[list[str]] = []
+    ask = windows._rows
+
+    def asked(connection: Connection, query: LiteralString, values: dict[str, Any]) -> list[Any]:
         connection.execute(text("set local enable_seqscan = off"))
-        return "\n".join(connection.scalars(text("explain " + sql(name).text), asked))
+        explained = ask(connection, f"explain (analyze, buffers off) {query}", values)
+        shown.append([line for (line,) in explained])
+        return ask(connection, query, values)
+
+    monkeypatch.setattr(windows, "_rows", asked)
+    return shown
 
 
-def test_only_the_days_that_a_window_can_reach_are_read_and_by_index(engine: Engine, desk: Desk):
+def days_read(plan: list[str]) -> list[int]:
+    return sorted({int(day) for line in plan for day in re.findall(r" on order_event_202610(\d\d)", line)})
+
+
+def test_only_the_days_that_a_window_can_reach_are_read_and_by_index(
+    engine: Engine, desk: Desk, plans: list[list[str]]
+):
     for day in range(10):
         desk.hand_in(accepted(f"O{day}", f"2026-10-{1 + day:02}T12:00:00+08:00"))
-    asked = {
-        "worker_id": "W1",
-        "platform_no": 1,
-        "at": NOON,
-        "lines": ["D", "*"],
-        "sinces": [NOON - timedelta(hours=12), NOON - timedelta(hours=48)],
-        "earliest": NOON - timedelta(hours=48),
-        "since": NOON - timedelta(hours=48),
-        "until": NOON + timedelta(hours=24),
-    }
-    for name, days in (("worker_orders", [1, 2, 3]), ("worker_near", [1, 2, 3, 4])):
-        shown = plan(engine, name, asked)
-        assert [day for day in range(1, 11) if f"order_event_202610{day:02}" in shown] == days
-        assert "Seq Scan" not in shown
+    assert asked(engine, "W1", at(-1)).verdict is Verdict.NOT_COVERED
+    assert [days_read(plan) for plan in plans] == [[1, 2, 3], [1, 2, 3, 4]]
+    assert "Seq Scan" not in str(plans)
 
 
-def test_of_days_that_only_windows_of_other_lines_can_reach_nothing_is_read(engine: Engine, desk: Desk):
+def test_of_days_that_only_windows_of_other_lines_can_reach_nothing_is_read(
+    engine: Engine, desk: Desk, plans: list[list[str]]
+):
     for day in range(1, 4):
         desk.hand_in(accepted(f"O{day}", f"2026-10-{day:02}T23:00:00+08:00"))
-    late = at(690)
-    asked = {"worker_id": "W1", "platform_no": 1, "at": late, "earliest": late - timedelta(hours=48)}
-    delivery = asked | {"lines": ["D"], "sinces": [late - timedelta(hours=12)]}
+    assert order_ids(asked(engine, "W1", at(690))) == ["O3"]
+    [plan] = plans
+    scans = [node for node in "\n".join(plan).split("->") if " on order_event_2026" in node]
+    found = [re.findall(r"worker_id_line_idx on order_event_(\d+) .*rows=(\d)", scan) for scan in scans]
+    assert sorted(found) == [[("20261001", "0")], [("20261002", "0")], [("20261003", "1")]]
+    assert "Rows Removed by Filter" not in str(scans)
+
+
+def test_days_that_are_made_while_questions_are_asked_are_read_too(engine: Engine, desk: Desk):
     with engine.connect() as connection:
-        connection.execute(text("set local enable_seqscan = off"))
-        shown = connection.scalars(text("explain (analyze) " + sql("worker_orders").text), delivery).all()
-    days = [line for line in shown if " on order_event_2026" in line]
-    assert [("never executed" in line) for line in days] == [True, True, False]
-    assert all("worker_id_line_idx" in line for line in days)
+        number = registry.find(connection, "eleme").platform_no
+        assert windows.windows_at(connection, rules(), number, "W1", NOON).windows == ()
+        desk.hand_in(accepted("A"))
+        assert order_ids(windows.windows_at(connection, rules(), number, "W1", NOON)) == ["A"]
 
 
 def test_an_old_order_of_a_short_line_is_still_named_as_near_where_nothing_covers(engine: Engine, desk: Desk):
@@ -231,18 +243,11 @@ def test_an_old_order_of_a_short_line_is_still_named_as_near_where_nothing_cover
     assert [(near.nearness, near.window.order.order_id) for near in cover.near] == [("beyond_rule", "A")]
 
 
-def test_an_orders_facts_are_read_by_key_alone(engine: Engine, desk: Desk):
+def test_an_orders_facts_are_read_by_key_alone(engine: Engine, desk: Desk, plans: list[list[str]]):
     desk.hand_in(accepted("A"))
-    asked = {
-        "platform_no": 1,
-        "worker_id": "W1",
-        "at": NOON,
-        "begun": "{A}",
-        "begun_at": f"{{{NOON}}}",
-        "unbounded": "12 hours",
-        "order_id": "B",
-    }
-    shown = plan(engine, "order_facts", asked)
+    with engine.connect() as connection:
+        assert windows.order(connection, registry.find(connection, "eleme").platform_no, "A")
+    shown = str(plans)
     assert "Seq Scan" not in shown
     for index in ("charge_pkey", "event_key_pkey", "conflict_order"):
         assert index in shown

@@ -1,13 +1,22 @@
 -- All that is recorded of an order, and of those orders begun by a worker that are worth a look for an instant: not
 -- surely over by then, or passed on and still under way, or so long that a rule may have bounded them, or else the last
--- one that was over.
-with later as materialized (
+-- one that was over; and the first one begun after it.
+with begun as materialized (
+    select order_id, occurred_at
+    from (
+        select cast(null as text), cast(null as timestamptz), cast(null as "char") where false
+        {days}
+    ) of_days (order_id, occurred_at, line)
+    where occurred_at <= :until
+        and occurred_at >= (cast(:sinces as timestamptz[]))[array_position(cast(:lines as text[]), cast(line as text))]
+), later as materialized (
     select b.order_id, b.occurred_at,
         min(k.occurred_at) filter (
             where k.occurred_at >= b.occurred_at and k.worker_id is distinct from :worker_id) as over_at,
         bool_or(k.slot = '' and k.occurred_at <= :at) as ended
-    from unnest(cast(:begun as text[]), cast(:begun_at as timestamptz[])) as b (order_id, occurred_at)
+    from begun b
     left join event_key k on k.platform_no = :platform_no and k.order_id = b.order_id
+    where b.occurred_at <= :at
     group by b.order_id, b.occurred_at
 ), judged as materialized (
     select order_id, over_at, ended and over_at <= :at and over_at <= occurred_at + cast(:unbounded as interval) as over
@@ -16,6 +25,8 @@ with later as materialized (
     select cast(:order_id as text) as order_id
     union
     select order_id from judged where over is not true or over_at = (select max(over_at) from judged where over)
+    union
+    (select order_id from begun where occurred_at > :at order by occurred_at limit 1)
 )
 select c.order_id, 'A' as kind, c.accepted_at as occurred_at, b.recorded_at, c.worker_id, b.batch_id, c.ordinal,
     cast(c.line as text) as line, c.city, c.amount, c.entry_id,
