@@ -23,7 +23,7 @@ from ledger.store.replay.events import Terms, Yield, open_segments, read_events
 from ledger.store.replay.tariffs import Tariffs
 from ledger.store.replay.terms import Reading
 
-EVENTS_AT_A_TIME = 100_000
+EVENTS_AT_A_TIME = 250_000  # fewer, larger questions: each costs some 20 ms before it begins
 BYTES_AT_A_TIME = 64 * 1024 * 1024
 _PAYLOADS = "select batch_id, payload from segment where batch_id = any(%s)"
 
