@@ -15,22 +15,23 @@ Who watches reads `lags`, `is_member` and `turned_at` from other threads; each i
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from threading import Event, RLock, Thread
 from time import monotonic, sleep, time_ns
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError, OffsetOutOfRangeError, RetriableError
 from kafka.structs import OffsetAndMetadata
 from psycopg import Error as DriverError
 from sqlalchemy.exc import DBAPIError
 
-import consumers.kafka.guard  # noqa: F401  limits what a batch may unpack to
+import consumers.kafka.guard  # limits what a batch may unpack to
+import consumers.kafka.rejoin  # noqa: F401  no member is left without its share
 from consumers.kafka.knock import enter
-from consumers.kafka.settings import Access, consumer_options
+from consumers.kafka.settings import Access, admin_options, consumer_options
 from consumers.loop import BATCH_BYTES_MAX, EVENTS_PER_BATCH, Booker, Door
 from consumers.sources import about
 from ledger.errors import DanbaoError
@@ -53,7 +54,7 @@ RECORD_BYTES_GUESS = POLL_BYTES // 8  # before one is seen: what packs well may 
 POLL_MS, POLL_WAITING_MS = 500, 20
 COURTESY_S = 1.0
 RETRY_S = 1.0
-NOTHING_S = 10.0  # a member that gets no partition for so long has nothing to do
+NOTHING_S = 10.0  # a member that gets no partition for so long asks whether others have them all
 CLOSE_MS = 5_000
 LOG_APPEND_TIME = 1
 MADE_AGAIN = Both(
@@ -155,6 +156,7 @@ class Fetcher:
         self._record_bytes = float(RECORD_BYTES_GUESS)
         self._paused = False
         self._joined_at: float | None = None
+        self._ask_at = 0.0
         self.at_end = False  # whether all is booked that the partitions held when they became ours
         self.lags: list[Lag] = []
         self.turned_at = monotonic()
@@ -266,9 +268,26 @@ class Fetcher:
     def _is_at_end(self) -> bool:
         if self._joined_at is None or self._to_seek:
             return False
-        if not self._assigned:  # the group may still be gathering, or have more members than partitions
-            return monotonic() - self._joined_at > NOTHING_S
+        if not self._assigned:
+            return self._is_for_others()
         return all(self._is_done(tp) for tp in self._assigned)
+
+    def _is_for_others(self) -> bool:
+        """Whether all partitions are other members'. A group may also give none at first, and all of them later."""
+        if monotonic() < self._ask_at:
+            return False
+        self._ask_at = monotonic() + NOTHING_S
+        try:
+            wanted = {topic: self._consumer.partitions_for_topic(topic) for topic in self._doors}
+            with closing(KafkaAdminClient(**admin_options(self._access, "danbao-end"))) as admin:
+                members = admin.describe_groups([self._group])[self._group]["members"]
+        except AuthorizationError as error:
+            raise _refused(error) from error
+        except KafkaError:
+            return False
+        parts = [part for member in members for part in member["member_assignment"]["assigned_partitions"]]
+        held = {(part["topic"], number) for part in parts for number in part["partitions"]}
+        return all(numbers and all((topic, number) in held for number in numbers) for topic, numbers in wanted.items())
 
     def _is_done(self, tp: TopicPartition) -> bool:
         if tp in self._stopped:
@@ -394,6 +413,7 @@ class Fetcher:
                 self._consumer.pause(tp)
                 self._to_seek.append(tp)
         self._joined_at = monotonic()
+        self._ask_at = monotonic() + NOTHING_S
 
     def _on_revoked(self, revoked: list[TopicPartition]) -> None:
         """Void what was fetched of them; a batch of theirs that is being booked is waited for."""

@@ -82,16 +82,17 @@ def consume(engine: Engine, bootstrap: str, topics: dict[str, str | None] | str,
 
 
 class Running:
-    """A consumer that runs in a thread until the block ends; what ended it is raised then."""
+    """A consumer in a thread, until the block ends or `to_end` until all is booked; `failure`: what else ended it."""
 
-    def __init__(self, made: Consumer) -> None:
+    def __init__(self, made: Consumer, to_end: bool = False) -> None:
         self.consumer = made
         self.failure: BaseException | None = None
+        self._to_end = to_end
         self._thread = Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
-            self.consumer.run()
+            self.consumer.run(self._to_end)
         except BaseException as failure:
             self.failure = failure
 

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -22,7 +22,9 @@ from typing import Any
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.abstract import ConsumerProtocolAssignment
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 from sqlalchemy import Engine
@@ -199,6 +201,92 @@ def test_a_partition_that_waits_for_its_head_while_the_group_gathers_is_not_take
         wait_until(lambda: charged(ledger_url) == 4 or not running_.alive)
         assert running_.failure is None
     assert_sound(ledger_url, [f"{part}-{which}" for part in (0, 1) for which in ("first", "last")])
+
+
+def test_a_leader_whose_topics_change_gets_its_share_however_short_its_polls(bootstrap: str):
+    """kafka-python 3.0.12 forgot that it was joining again, and polled for ever without partitions."""
+    for _ in range(5):  # each was left with nothing four times of five
+        name, group = make_topic(bootstrap, new_name("faults")), new_name("group")
+        options = consumer_options(Access(bootstrap), group, "a") | {"auto_offset_reset": "earliest"}
+        with closing(KafkaConsumer(**options)) as leader:
+            leader.subscribe([name])  # it joins before it knows the topic, and again when it does
+            wait_until(lambda leader=leader: leader.poll(50) == {} and bool(leader.assignment()), seconds=20)  # type: ignore[misc]
+
+
+def test_partitions_added_beneath_a_running_consumer_are_booked_too(
+    engine: Engine, ledger_url: str, bootstrap: str, topic: str
+):
+    ours = consumer(engine, bootstrap, topic)
+    produce(bootstrap, topic, accepted("A"))
+    with Running(ours):
+        wait_until(lambda: charged(ledger_url) == 1)
+        with closing(KafkaAdminClient(bootstrap_servers=bootstrap.split(","))) as admin:
+            admin.create_partitions({topic: 3})
+        assert ours.fetcher is not None
+        ours.fetcher._consumer._client.cluster.request_update()  # it would look by itself within a minute
+        produce(bootstrap, topic, accepted("B"), partition=2)
+        wait_until(lambda: charged(ledger_url) == 2)
+    assert_sound(ledger_url, ["A", "B"])
+
+
+class Miser(RangePartitionAssignor):  # type: ignore[misc]
+    """Gives nobody anything, as a leader does that does not know the topic yet."""
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Any) -> dict[str, Any]:
+        return {member.member_id: ConsumerProtocolAssignment(cls.version, [], b"") for member in members}
+
+
+def leading(bootstrap: str, topic: str, group: str, assignor: type) -> KafkaConsumer:
+    """The first member of a group; by its name it comes before others."""
+    others = {"partition_assignment_strategy": [assignor], "auto_offset_reset": "earliest"}
+    joined = Event()
+
+    class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+        def on_partitions_assigned(self, assigned: Any) -> None:
+            joined.set()
+
+        def on_partitions_revoked(self, revoked: Any) -> None:
+            pass
+
+    leader = KafkaConsumer(**consumer_options(Access(bootstrap), group, "a") | others)
+    leader.subscribe([topic], listener=Listener())
+    wait_until(lambda: leader.poll(100) == {} and joined.is_set())
+    return leader
+
+
+def test_a_member_whose_group_gives_nothing_yet_is_not_at_the_end(
+    engine: Engine, ledger_url: str, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Chaos seed 15, once in many runs: a group that gave nothing for ten seconds was taken for the end."""
+    monkeypatch.setattr(fetch, "NOTHING_S", 0.5)
+    produce(bootstrap, topic, accepted("A"))
+    group = new_name("group")
+    ours = consumer(engine, bootstrap, topic, group)
+    with closing(leading(bootstrap, topic, group, Miser)) as leader, Running(ours, to_end=True) as running_:
+        wait_until(lambda: leader.poll(50) == {} and ours.fetcher is not None and ours.fetcher.is_member)
+        until = time.monotonic() + 3
+        wait_until(lambda: leader.poll(50) == {} and (time.monotonic() > until or not running_.alive))
+        assert running_.alive
+        leader.close(autocommit=False)
+        wait_until(lambda: not running_.alive)
+    assert running_.failure is None
+    assert_sound(ledger_url, ["A"])
+
+
+def test_a_member_is_at_the_end_where_others_have_all_partitions(
+    engine: Engine, bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fetch, "NOTHING_S", 0.5)
+    group, got = new_name("group"), list[Any]()
+    hooks = Hooks(on_event=lambda event, facts: got.append(facts["partitions"]) if event == "assigned" else None)
+    ours = consumer(engine, bootstrap, topic, group, hooks=hooks)
+    with closing(leading(bootstrap, topic, group, RangePartitionAssignor)) as leader:
+        wait_until(lambda: leader.poll(50) == {} and len(leader.assignment()) == 1)
+        with Running(ours, to_end=True) as running_:
+            wait_until(lambda: leader.poll(50) == {} and not running_.alive)
+    assert running_.failure is None
+    assert got == [[]]
 
 
 def test_two_consumers_racing_on_one_partition_book_it_once_and_one_is_fenced(
