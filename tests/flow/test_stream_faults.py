@@ -701,6 +701,23 @@ def test_a_clock_of_ours_that_jumps_changes_nothing_where_the_broker_stamps(
     assert_sound(ledger_url, [f"O{order}" for order in range(4)])
 
 
+def test_where_a_platform_stamps_its_records_our_clock_counts_and_one_set_back_loses_nothing(
+    engine: Engine, ledger_url: str, bootstrap: str, monkeypatch: pytest.MonkeyPatch
+):
+    name = make_topic(bootstrap, new_name("faults"), message_timestamp_type="CreateTime")
+    just_now = accepted("A", datetime.now(UTC).isoformat(timespec="seconds"))
+    with monkeypatch.context() as clock:
+        clock.setattr(fetch, "time_ns", lambda: time.time_ns() - 3600 * 10**9)
+        produce(bootstrap, name, just_now)
+        consume(engine, bootstrap, name)
+    assert charged(ledger_url) == 0
+    [(reason, raw)] = rows(ledger_url, "select reason, raw from rejected_record")
+    assert (reason, bytes(raw)) == (Reason.IN_FUTURE, encode(just_now))
+    produce(bootstrap, name, just_now)
+    consume(engine, bootstrap, name)
+    assert_sound(ledger_url, ["A"])
+
+
 # ---- what went wrong for others
 
 
