@@ -9,7 +9,7 @@ which of them it concerns, and that would take as long as all the rest.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, LiteralString, NamedTuple
@@ -63,13 +63,19 @@ def _gathered(
     after it and not after `until`."""
     sinces = {_code(line): asked["at"] - length for line, length in reach.items()}
     days = _days(connection, min(sinces.values()), until)
-    lines = [[line for line, since in sinces.items() if since.astimezone(SHANGHAI).date() <= day] for day in days]
-    asked |= {"until": until, "lines": list(sinces), "sinces": list(sinces.values())}
+    begin = {line: since.astimezone(SHANGHAI).date() for line, since in sinces.items()}
+    lines = [_array(line for line, first in begin.items() if first <= day) for day in days]
+    asked |= {"until": until, "lines": _array(sinces), "sinces": _array(map(str, sinces.values()))}
     return _facts(connection, asked | dict(zip(_names(len(days)), lines, strict=True)), tuple(days.values()))
 
 
 def _code(line: Line | None) -> str:
     return (LINE_CODES[line] if line else LINE_NOT_SAID).decode()
+
+
+def _array(values: Iterable[str]) -> str:
+    """An array as PostgreSQL writes it: in psycopg's way it would take a tenth of the time of an answer."""
+    return f"{{{','.join(values)}}}"
 
 
 def _days(connection: Connection, since: datetime, until: datetime) -> dict[date, str]:
