@@ -75,7 +75,7 @@ class Consumer:
         try:
             with (
                 Teller(self.engine, self.access, client_id, self._untold) as teller,
-                self._fetcher(client_id) as fetcher,
+                self._fetcher(client_id, to_end) as fetcher,
             ):
                 self.fetcher = fetcher
                 while not self.stop.is_set():
@@ -87,9 +87,8 @@ class Consumer:
         finally:
             gc.enable()
 
-    def _fetcher(self, client_id: str) -> Fetcher:
-        on_event, traces_max = self.hooks.on_event, self.hooks.traces_max
-        terms = self._trouble, on_event, traces_max
+    def _fetcher(self, client_id: str, to_end: bool) -> Fetcher:
+        terms = self._trouble, self.hooks.on_event, self.hooks.traces_max, to_end
         return Fetcher(self.access, self.group, client_id, self.booker, self.doors, *terms)
 
     def _book(self, fetcher: Fetcher, batch: Batch, teller: Teller) -> None:

@@ -136,10 +136,12 @@ class Fetcher:
         on_trouble: Trouble,
         on_event: Callable[[str, Facts], None],
         traces_max: int,
+        to_end: bool,
     ) -> None:
         self._access, self._options = access, consumer_options(access, group, client_id)
         self._booker, self._doors, self._on_trouble = booker, doors, on_trouble
         self._group, self._on_event, self._traces_max = group, on_event, traces_max
+        self._to_end = to_end
         self._ready: Queue[Batch] = Queue(maxsize=1)
         self._booking = RLock()  # held while a batch is booked; a partition is given away only between batches
         self._idle = True
@@ -157,7 +159,7 @@ class Fetcher:
         self._paused = False
         self._joined_at: float | None = None
         self._ask_at = 0.0
-        self.at_end = False  # whether all is booked that the partitions held when they became ours
+        self.at_end = False  # whether all is booked that the partitions held when they became ours; looked at `to_end`
         self.lags: list[Lag] = []
         self.turned_at = monotonic()
         self._thread = Thread(target=self._run, name="fetch", daemon=True)
@@ -244,7 +246,7 @@ class Fetcher:
             self._gather(tp, records)
         self._hand_over()
         self._pause()
-        self.at_end = self._is_at_end()
+        self.at_end = self._to_end and self._is_at_end()
         if monotonic() - self._told_at > COURTESY_S:
             self._told_at = monotonic()
             self._tell()

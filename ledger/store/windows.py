@@ -65,8 +65,8 @@ def _gathered(
     days = _days(connection, min(sinces.values()), until)
     begin = {line: since.astimezone(SHANGHAI).date() for line, since in sinces.items()}
     lines = [_array(line for line, first in begin.items() if first <= day) for day in days]
-    asked |= {"until": until, "lines": _array(sinces), "sinces": _array(map(str, sinces.values()))}
-    return _facts(connection, asked | dict(zip(_names(len(days)), lines, strict=True)), tuple(days.values()))
+    span = {"until": until, "lines": _array(sinces), "sinces": _array(map(str, sinces.values()))}
+    return _facts(connection, asked | span | dict(zip(_names(len(days)), lines, strict=True)), tuple(days.values()))
 
 
 def _code(line: Line | None) -> str:

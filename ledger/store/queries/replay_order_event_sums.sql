@@ -1,7 +1,7 @@
 -- Batch by batch, how many rows order_event holds, or else charge and event_key, and the sum of a number drawn from all
 -- values of each row with a seed that nobody knew when it was written (a seed of its own for each part, and the hash around
 -- them, keep values from changing places unnoticed; a charge without an entry is of no known batch).
-with stated as (
+with told as (
     select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind, line
     from order_event
     where :stated
@@ -24,5 +24,5 @@ select batch_id, count(*) as events, sum(hashint8extended(
             ((cast(platform_no as bigint) * 65536 + ordinal) * 512 + cast(kind as integer)) * 512
                 + coalesce(cast(line as integer), 256), :seed + 3),
     :seed + 4)) as marks
-from stated
+from told
 group by batch_id
