@@ -55,6 +55,7 @@ POLL_MS, POLL_WAITING_MS = 500, 20
 COURTESY_S = 1.0
 RETRY_S = 1.0
 NOTHING_S = 10.0  # a member that gets no partition for so long asks whether others have them all
+NO_SHARE = {"assigned_partitions": ()}  # of a member while its group gathers, for which kafka-python has ''
 CLOSE_MS = 5_000
 LOG_APPEND_TIME = 1
 MADE_AGAIN = Both(
@@ -287,7 +288,8 @@ class Fetcher:
             raise _refused(error) from error
         except KafkaError:
             return False
-        parts = [part for member in members for part in member["member_assignment"]["assigned_partitions"]]
+        shares = [member["member_assignment"] or NO_SHARE for member in members]
+        parts = [part for share in shares for part in share["assigned_partitions"]]
         held = {(part["topic"], number) for part in parts for number in part["partitions"]}
         return all(numbers and all((topic, number) in held for number in numbers) for topic, numbers in wanted.items())
 
