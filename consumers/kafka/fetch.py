@@ -158,8 +158,8 @@ class Fetcher:
         self._told_at = self._retry_at = 0.0
         self._record_bytes = float(RECORD_BYTES_GUESS)
         self._paused = False
-        self._joined_at: float | None = None
-        self._ask_at = 0.0
+        self._joined = False
+        self._ask_at = 0.0  # whether others have all partitions
         self.at_end = False  # whether all is booked that the partitions held when they became ours; looked at `to_end`
         self.lags: list[Lag] = []
         self.turned_at = monotonic()
@@ -205,7 +205,7 @@ class Fetcher:
     @property
     def is_member(self) -> bool:
         """Whether the group has taken us in, with partitions or without."""
-        return self._joined_at is not None and not self.stopped.is_set()
+        return self._joined and not self.stopped.is_set()
 
     # ---- the thread
 
@@ -269,7 +269,7 @@ class Fetcher:
         return {}
 
     def _is_at_end(self) -> bool:
-        if self._joined_at is None or self._to_seek:
+        if not self._joined or self._to_seek:
             return False
         if not self._assigned:
             return self._is_for_others()
@@ -407,7 +407,7 @@ class Fetcher:
 
     def _on_assigned(self, assigned: list[TopicPartition]) -> None:
         """Paused until their heads are read: the position must be ours before anything is fetched."""
-        if self._joined_at is None:
+        if not self._joined:
             self._on_event("joined", {"group": self._group, "topics": sorted(self._doors)})
         self._on_event("assigned", {"partitions": _names(assigned)})
         self._assigned.update(assigned)
@@ -416,7 +416,7 @@ class Fetcher:
                 self._consumer.seek(tp, 0)
                 self._consumer.pause(tp)
                 self._to_seek.append(tp)
-        self._joined_at = monotonic()
+        self._joined = True
         self._ask_at = monotonic() + NOTHING_S
 
     def _on_revoked(self, revoked: list[TopicPartition]) -> None:

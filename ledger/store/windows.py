@@ -62,11 +62,11 @@ def _gathered(
     """The orders worth a look of those that became the worker's so long before the instant, by line; and the first one
     after it and not after `until`."""
     sinces = {_code(line): asked["at"] - length for line, length in reach.items()}
-    days = _days(connection, min(sinces.values()), until)
     begin = {line: since.astimezone(SHANGHAI).date() for line, since in sinces.items()}
-    lines = [_array(line for line, first in begin.items() if first <= day) for day in days]
+    days = _days(connection, min(begin.values()), until.astimezone(SHANGHAI).date())
+    lines = {name: _array(line for line, first in begin.items() if first <= day) for day, name in days.items()}
     span = {"until": until, "lines": _array(sinces), "sinces": _array(map(str, sinces.values()))}
-    return _facts(connection, asked | span | dict(zip(_names(len(days)), lines, strict=True)), tuple(days.values()))
+    return _facts(connection, asked | span | lines, tuple(lines))
 
 
 def _code(line: Line | None) -> str:
@@ -78,12 +78,11 @@ def _array(values: Iterable[str]) -> str:
     return f"{{{','.join(values)}}}"
 
 
-def _days(connection: Connection, since: datetime, until: datetime) -> dict[date, str]:
-    """The days from one instant to another that have order events, and the names of their tables.
+def _days(connection: Connection, first: date, last: date) -> dict[date, str]:
+    """Those of the days that have order events, and the names of their tables.
 
     A day that was made stays, so what is known of days is kept with the connection.
     """
-    first, last = since.astimezone(SHANGHAI).date(), until.astimezone(SHANGHAI).date()
     wanted = [first + DAY * number for number in range((last - first).days + 1)]
     known: dict[date, str] = connection.info.setdefault("order_days", {})
     if any(day not in known for day in wanted):
@@ -97,18 +96,19 @@ def order(connection: Connection, platform_no: int, order_id: str) -> Order | No
 
 
 def _facts(connection: Connection, asked: dict[str, Any], days: tuple[str, ...] = ()) -> list[Order]:
-    """The orders that are asked for by id, and those begun by the worker on these days that are worth a look."""
+    """The orders that are asked for by id, and those begun by the worker in the tables of these days that are worth a
+    look; `asked` holds, by the name of each table, which lines."""
     rows: dict[str, list[Any]] = defaultdict(list)
-    for row in _rows(connection, order_facts(days), NOTHING_ASKED | asked):
+    for row in _rows(connection, _order_facts(days), NOTHING_ASKED | asked):
         rows[row.order_id].append(row)
     return [_order(connection, asked["platform_no"], order_id, found) for order_id, found in rows.items()]
 
 
 @lru_cache(maxsize=100)  # as many as psycopg keeps prepared
-def order_facts(days: tuple[str, ...]) -> LiteralString:
+def _order_facts(days: tuple[str, ...]) -> LiteralString:
     """The query for the facts of orders, of which those of the worker are looked for in the tables of these days."""
-    part, named = SQL(_driver_text(sql("worker_day"))), zip(days, _names(len(days)), strict=True)
-    parts = [part.format(day=Identifier(day), lines=Placeholder(lines)) for day, lines in named]
+    part = SQL(_driver_text(sql("worker_day")))
+    parts = [part.format(day=Identifier(day), lines=Placeholder(day)) for day in days]
     return SQL(_driver_text(sql("order_facts"))).format(days=SQL("\n").join(parts)).as_string(None)
 
 
@@ -118,11 +118,6 @@ def _rows(connection: Connection, query: LiteralString, asked: dict[str, Any]) -
     assert isinstance(driver, DriverConnection)
     with driver.cursor(row_factory=namedtuple_row) as cursor:
         return cursor.execute(query, asked).fetchall()
-
-
-def _names(days: int) -> list[str]:
-    """What the parameters are called that hold the lines of each day."""
-    return [f"lines_{number}" for number in range(days)]
 
 
 def _driver_text(query: TextClause) -> LiteralString:
