@@ -7,14 +7,17 @@ findings after some changes, each of another row, by table, row and column. Chan
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
 import sqlalchemy
+from adbc_driver_postgresql import dbapi
 from sqlalchemy import Engine
 from support import (
     ARRIVED,
@@ -559,6 +562,32 @@ def test_findings_are_counted_all_and_listed_few(books: str):
     changed_rows = value(books, f"select count(*) from order_event where {many}")
     assert report.findings.counts == {(Code.DIFFERS, "order_event"): changed_rows}
     assert len(report.findings.listed()) == 20 < changed_rows
+
+
+def test_streams_come_and_go_one_at_a_time_since_the_driver_counts_them_without_a_lock(
+    books: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Two that came or went at once have made it lose count, which fails the replay (apache/arrow-adbc issue 4753)."""
+    counting, met = Lock(), []
+
+    def watched(count: Callable[[dbapi.Connection], Any]) -> Callable[[dbapi.Connection], Any]:
+        def counted(connection: dbapi.Connection) -> Any:
+            alone = counting.acquire(blocking=False)
+            met.append(not alone)
+            try:
+                return count(connection)
+            finally:
+                time.sleep(0.02)  # long enough for another to meet it
+                if alone:
+                    counting.release()
+
+        return counted
+
+    monkeypatch.setattr(dbapi.Connection, "adbc_clone", watched(dbapi.Connection.adbc_clone))
+    monkeypatch.setattr(dbapi.Connection, "close", watched(dbapi.Connection.close))
+    assert replayed(books).findings.total == 0
+    assert len(met) > 2
+    assert not any(met)
 
 
 def test_a_replay_sees_one_moment_while_ingest_goes_on(books: str):

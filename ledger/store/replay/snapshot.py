@@ -6,7 +6,8 @@ decodes PostgreSQL's binary COPY in C, at a third of the cost of rows that becom
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, cast
 
 import psycopg
@@ -34,6 +35,7 @@ class Snapshot:
     name: str
     engine: Engine
     streams: dbapi.Connection
+    coming_and_going: Lock = field(default_factory=Lock)
 
     @contextmanager
     def another(self) -> Iterator[Connection]:
@@ -46,11 +48,25 @@ class Snapshot:
     @contextmanager
     def stream(self, query: str) -> Iterator[pa.RecordBatchReader]:
         """The rows of a named query as Arrow batches, on a connection of their own."""
-        # A clone knows the types of the database already, which takes ten times as long to ask as to connect.
-        with self.streams.adbc_clone() as connection, connection.cursor() as cursor:
+        with self._clone() as connection, connection.cursor() as cursor:
             cursor.execute(f"set transaction snapshot '{self.name}'")  # the name is the server's own
             cursor.execute(sql(query).text)
             yield cursor.fetch_record_batch()
+
+    @contextmanager
+    def _clone(self) -> Iterator[dbapi.Connection]:
+        """One more connection for a stream, which may be asked for from any thread.
+
+        A clone knows the types of the database already, which takes ten times as long to ask as to connect. The driver
+        counts the clones without a lock of its own (apache/arrow-adbc issue 4753) and fails when the count is wrong.
+        """
+        with self.coming_and_going:
+            connection = self.streams.adbc_clone()
+        try:
+            yield connection
+        finally:
+            with self.coming_and_going:
+                connection.close()
 
 
 @contextmanager
