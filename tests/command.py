@@ -9,10 +9,12 @@ line in an environment and a directory of its own. What depends on signals, pipe
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,13 @@ def _forking() -> tuple[subprocess.Popen[str], int]:
         return subprocess.Popen(line, text=True, **ends), write_end
     finally:
         os.close(read_end)
+
+
+def kill(pids: Iterable[int]) -> None:
+    """kill −9 of these processes, of which some may end by themselves as they see others go."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def clean(environment: Mapping[str, str], language: str) -> dict[str, str]:

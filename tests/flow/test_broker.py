@@ -7,7 +7,6 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import platformdirs
 import pytest
+from command import kill
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from languages import speaks_both
@@ -120,8 +120,7 @@ def home(broker: Cluster, kafka_ground: Path) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="home ", dir=kafka_ground))
     yield home
     left = javas(home)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
+    kill(left)
     assert left == set(), "the test left a process behind"
 
 
@@ -170,8 +169,7 @@ def made(broker: Cluster, kafka_ground: Path) -> Iterator[Made]:
         cluster = found(home)
         make_topic(cluster, "kept")
         write(cluster, "kept", b"one", b"two")
-        for pid in lived:
-            os.kill(pid, signal.SIGKILL)
+        kill(lived)
         while cluster.brokers[0].pid:
             time.sleep(0.01)
         killed = kafka_broker.states(cluster)
@@ -183,8 +181,7 @@ def made(broker: Cluster, kafka_ground: Path) -> Iterator[Made]:
         ended = answer(start(home, "down", "--json"))
         yield Made(home, unfinished, told, lived, killed, started, again, kept, ended)
     finally:
-        for pid in javas(home):
-            os.kill(pid, signal.SIGKILL)
+        kill(javas(home))
 
 
 def killed_when(home: Path, appears: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from command import kill
 from support import accepted, completed, libpq, ndjson
 
 from consumers.loop import EVENTS_PER_BATCH, STEPS
@@ -122,8 +123,7 @@ def test_a_server_killed_while_it_commits_has_all_that_it_answered_for(home: Pat
         started = time.monotonic()
         while (now := booked(home)) <= seen and process.poll() is None:
             assert time.monotonic() - started < WAIT_S
-        for pid in server_pids(home):
-            os.kill(pid, signal.SIGKILL)
+        kill(server_pids(home))
         out, err = process.communicate(timeout=WAIT_S)
         assert process.returncode == 1, (out, err)
         assert "error" in json.loads(out)

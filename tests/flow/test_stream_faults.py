@@ -5,7 +5,6 @@ produced, each charged once, evidence whole, a replay without findings. Failures
 have are named by their number. What cannot go on says so, and nothing behind a gap is booked.
 """
 
-import os
 import random
 import re
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from command import kill
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.abstract import ConsumerProtocolAssignment
@@ -327,8 +327,7 @@ def kill_server(home: Path) -> None:
     """kill −9 of PostgreSQL with all its children."""
     postmaster = int((home / "pg" / "data" / "postmaster.pid").read_text().split()[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    for pid in (postmaster, *map(int, children)):
-        os.kill(pid, signal.SIGKILL)
+    kill((postmaster, *map(int, children)))
     ended = Path(f"/proc/{postmaster}/stat")  # ours, so it stays as a zombie until we look after it
     wait_until(lambda: not ended.exists() or ended.read_text().rpartition(")")[2].split()[0] in "ZX")
 
