@@ -4,7 +4,6 @@ In: database, broker, topic, group; with --stay it consumes until its standard i
 """
 
 import json
-import resource
 import sys
 from threading import Thread, local
 from time import monotonic, thread_time
@@ -15,6 +14,7 @@ from consumers.kafka.settings import Access
 from consumers.orders import Consumer, Hooks, doors_for
 from ledger import rulebook
 from ledger.store import connect
+from tests.bench import support
 
 
 def main(url: str, bootstrap: str, topic: str, group: str, stay: bool = False) -> None:
@@ -38,7 +38,7 @@ def main(url: str, bootstrap: str, topic: str, group: str, stay: bool = False) -
         def listen(outcome: loop.Outcome, batch: Any) -> None:
             first.append(batch.polled_at)
             last[0] = monotonic()
-            memory.append(_rss_mib())
+            memory.append(support.peak_mib())
 
         booker = loop.Booker(engine, rulebook.load(), switch)
         consumer = Consumer(engine, booker, Access(bootstrap), doors_for(engine, {topic: None}), group)
@@ -50,11 +50,7 @@ def main(url: str, bootstrap: str, topic: str, group: str, stay: bool = False) -
     assert not totals.reasons
     told = {"started": first[0] if first else 0, "ended": last[0], "events": totals.events, "steps": steps}
     quarters = [memory[len(memory) * part // 4] for part in (1, 2, 3)] if memory else []
-    print(json.dumps(told | {"rss_mib": _rss_mib(), "rss_on_the_way": quarters}))
-
-
-def _rss_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(told | {"rss_mib": support.peak_mib(), "rss_on_the_way": quarters}))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,12 @@ def together(workers: list[subprocess.Popen[str]]) -> dict[str, Any]:
     return largest | {"eps": events / seconds, "events": events, "steps": steps}
 
 
+def peak_mib() -> float:
+    """The most memory that this process had; getrusage's maximum begins at what the parent held."""
+    [peak] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(peak.split()[1]) / 1024
+
+
 def split(steps: dict[str, float]) -> str:
     """How the cost of an event splits, in µs."""
     return "µs an event: " + ", ".join(f"{name} {cost:.2f}" for name, cost in steps.items() if cost >= 0.01)

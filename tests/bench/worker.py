@@ -1,7 +1,6 @@
 """One process that books a file as `danbao ingest` does. In: a database URL and a file. Out: a line of JSON."""
 
 import json
-import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from time import monotonic, thread_time
 from consumers import loop, sources
 from ledger import rulebook
 from ledger.store import connect
+from tests.bench import support
 
 
 def main(url: str, file: str) -> None:
@@ -36,9 +36,9 @@ def main(url: str, file: str) -> None:
         started = monotonic()
         loop.run(booker, source, totals)
         ended = monotonic()
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     assert not totals.reasons
-    print(json.dumps({"started": started, "ended": ended, "events": totals.events, "rss_mib": rss, "steps": steps}))
+    told = {"started": started, "ended": ended, "events": totals.events, "steps": steps}
+    print(json.dumps(told | {"rss_mib": support.peak_mib()}))
 
 
 if __name__ == "__main__":
