@@ -38,8 +38,8 @@ START_S_MAX = 180
 STOP_S_MAX = 20  # then it is killed: what it acknowledged is in its log, as after any crash
 LOG_LINES_SHOWN = 15
 NOTHING: Mapping[str, str] = MappingProxyType({})
-# Compile quickly rather than well: half the work of a start, and slower after some minutes.
-SHORT_LIVED = ("-XX:TieredStopAtLevel=1",)
+# Compile quickly rather than well, and collect in one thread: half the work of a start, and slower after some minutes.
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 # The shell notes its number and becomes Java, so that no killed launcher leaves a broker without one.
 AS_ITSELF = 'echo $$ >pid && exec "$@"'
