@@ -1,5 +1,6 @@
--- Under which names the order events of these days are kept, where there are any.
-select day, cast(found as text) as name
+-- Under which names the order events of these days are kept, where there are any. Asked of the catalog as of any table:
+-- to_regclass can say for a whole transaction that a table is not there which was made meanwhile.
+select day, cast(c.relname as text) as name
 from unnest(cast(:days as date[])) as day
-cross join to_regclass('order_event_' || to_char(day, 'YYYYMMDD')) as found
-where found is not null
+join pg_class c on c.relname = cast('order_event_' || to_char(day, 'YYYYMMDD') as name)
+where c.relnamespace = (select relnamespace from pg_class where oid = cast('order_event' as regclass))
