@@ -1,28 +1,27 @@
--- Batch by batch, how many rows order_event holds, or else charge and event_key, and the sum of a number drawn from all
--- values of each row with a seed that nobody knew when it was written (a seed of its own for each part, and the hash around
--- them, keep values from changing places unnoticed; a charge without an entry is of no known batch).
-with told as (
-    select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind, line
+-- Batch by batch, how many rows order_event holds, or else charge and event_key, and the sum of the marks of these rows
+-- (see order_event_mark; a charge without an entry is of no known batch). Marks are drawn where the rows are, and not
+-- once around them: a table hands on two numbers then instead of eight values, which saves a sixth of the time.
+select batch_id, count(*) as events, sum(mark) as marks
+from (
+    select batch_id, {mark} as mark
     from order_event
     where :stated
     union all
-    select e.batch_id, c.order_id, c.accepted_at, c.worker_id, c.platform_no, c.ordinal, cast('A' as "char"), c.line
-    from charge c
-    left join entry e on e.entry_id = c.entry_id
+    select batch_id, {mark}
+    from (
+        select e.batch_id, c.order_id, c.accepted_at as occurred_at, c.worker_id, c.platform_no, c.ordinal,
+            cast('A' as "char") as kind, c.line
+        from charge c
+        left join entry e on e.entry_id = c.entry_id
+    ) accepted
     where not :stated
     union all
-    select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind,
-        case kind when 'R' then cast('*' as "char") end
-    from event_key
+    select batch_id, {mark}
+    from (
+        select batch_id, order_id, occurred_at, worker_id, platform_no, ordinal, kind,
+            case kind when 'R' then cast('*' as "char") end as line
+        from event_key
+    ) later
     where not :stated
-)
-select batch_id, count(*) as events, sum(hashint8extended(
-    hashtextextended(order_id, :seed)
-        # timestamptz_hash_extended(occurred_at, :seed + 1)
-        # coalesce(hashtextextended(worker_id, :seed + 2), 0)
-        # hashint8extended(
-            ((cast(platform_no as bigint) * 65536 + ordinal) * 512 + cast(kind as integer)) * 512
-                + coalesce(cast(line as integer), 256), :seed + 3),
-    :seed + 4)) as marks
-from told
+) marked
 group by batch_id

@@ -154,7 +154,8 @@ def _order_event_sums(snapshot: Snapshot, seed: int, stated: bool) -> dict[int |
     """By batch, the number of order events and the sum of their marks: as stated, or as claimed by the other books."""
     with snapshot.another() as connection:
         connection.execute(text("set local work_mem = '64MB'"))  # the entries are looked up for each charge
-        rows = connection.execute(sql("replay_order_event_sums"), {"seed": seed, "stated": stated})
+        query = sql("replay_order_event_sums").text.replace("{mark}", sql("order_event_mark").text)
+        rows = connection.execute(text(query), {"seed": seed, "stated": stated})
         return {row.batch_id: (row.events, row.marks) for row in rows}
 
 
