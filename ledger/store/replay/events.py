@@ -32,6 +32,7 @@ ALL = -1  # instead of the number of a record
 SPACED_BYTES = 200  # whether a platform writes JSON with spaces shows at once
 _ACCEPTED = ord("A")
 _QUOTE, _COLON = (pa.scalar(ord(char), pa.uint8()) for char in '":')
+_OPEN, _CLOSE, _NOTHING = (pa.scalar(text) for text in (b'{"', b"}", b""))
 _PIECE = pa.schema([("place", pa.int64()), ("raw", pa.string()), ("latest", pa.int64()), ("printable", pa.bool_())])
 _EVENT = pa.schema(
     [
@@ -226,20 +227,22 @@ def _text(texts: pa.BinaryArray) -> bytes:
 def _split_lists(one: Opened) -> pa.BinaryArray | None:
     """The items of the records that are lists, and the other records. Where each item is JSON, so is its list."""
     spans = zip(one.frames, one.frames[1:], strict=False)
-    bare = pa.array([_bare(one.framed[begin + _FRAME.size : end]) for begin, end in spans], pa.binary())
-    lines = pc.replace_substring(bare, b'},{"', b'}\n{"')
+    lines = pa.array([_between_braces(one.framed, begin + _FRAME.size, end) for begin, end in spans], pa.binary())
     if b'": ' in one.framed[:SPACED_BYTES]:
-        lines = pc.replace_substring(lines, b'}, {"', b'}\n{"')
-    items = pc.split_pattern(lines, b"\n")
+        lines = pc.replace_substring(lines, b'}, {"', b'},{"')
+    items = pc.split_pattern(lines, b'},{"')
     if pc.max(pc.list_value_length(items)).as_py() > EVENTS_PER_RECORD_MAX:
         return None
     one.items = items.offsets.to_pylist()
-    return items.values
+    return pc.binary_join_element_wise(_OPEN, items.values, _CLOSE, _NOTHING)
 
 
-def _bare(raw: bytes) -> bytes:
-    """The items of a record that is a list, else the record."""
-    return raw[1:-1] if raw[:1] == b"[" and raw[-1:] == b"]" else raw
+def _between_braces(framed: bytes, begin: int, end: int) -> bytes:
+    """A record from after its first `{"` to before its last `}`; nothing, which makes no JSON, where it has others."""
+    if framed[begin : begin + 1] == b"[" and framed[end - 1 : end] == b"]":
+        begin, end = begin + 1, end - 1
+    braced = framed[begin : begin + 2] == b'{"' and framed[end - 1 : end] == b"}"
+    return framed[begin + 2 : end - 1] if braced else b""
 
 
 def _marks(text: bytes) -> Marks:

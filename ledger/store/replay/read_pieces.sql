@@ -45,8 +45,10 @@ shaped as (
     from named
 )
 select p.place, (s.platform_no * 256 + kind) * 65536::bigint + (p.place & 65535) as tag, s.platform_no, kind, order_id,
-    case kind when 65 then null when 82 then id else '' end as slot, us, worker_id, p.line_name, p.city_name, p.day,
-    t.tariff_no, t.line, t.city,
+    case kind when 65 then null when 82 then id else '' end as slot, us, worker_id, p.day, t.tariff_no, t.line, t.city,
+    -- the words of those that have no tariff yet
+    case when t.tariff_no is null then p.line_name end as line_name,
+    case when t.tariff_no is null then p.city_name end as city_name,
     case when specversion = '1.0' and s.platform_no is not null and data_strings is not null
         and strlen(id) between 1 and 64 and strlen(order_id) between 1 and 64
         and us between $scheme_began_us and latest

@@ -20,7 +20,7 @@ Words = tuple[int, str, str, int]  # platform, and as the event says it: line, c
 
 
 class Tariffs:
-    """Every tariff that some event met, by its number."""
+    """Every tariff that some event met or may meet next, by its number."""
 
     def __init__(self, keys: EntryKeys) -> None:
         self.by_number: list[Tariff] = []
@@ -49,10 +49,14 @@ class Tariffs:
         platform_ids: dict[int, str],
         met: Iterable[Words],
     ) -> None:
-        """Put the tariffs of acceptances that say these words on the desk, as far as there are any."""
+        """Put the tariffs of acceptances that say these words on the desk, as far as there are any.
+
+        Those of the day after, too: events come day after day, and to be rated again costs them more than all this.
+        """
         found: dict[Words, Tariff] = {}
         with self._one_at_a_time:
-            for words in met:
+            today = set(met)
+            for words in today | {(platform, line, city, day + 1) for platform, line, city, day in today}:
                 platform_no, line_name, city_name, day = words
                 city = CITY_NUMBERS.get(city_name)
                 if city is None or line_name not in LINE_NAMES or (book, words) in self._rated:
