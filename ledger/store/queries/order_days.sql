@@ -1,5 +1,5 @@
--- Under which names the order events of these days are kept, where there are any. Asked of the catalog as of any table:
--- to_regclass can say for a whole transaction that a table is not there which was made meanwhile.
+-- Under which names the order events of these days are kept, where there are any (by the catalog, since to_regclass can
+-- deny for a whole transaction a table that was made meanwhile).
 select day, cast(c.relname as text) as name
 from unnest(cast(:days as date[])) as day
 join pg_class c on c.relname = cast('order_event_' || to_char(day, 'YYYYMMDD') as name)

@@ -1,6 +1,6 @@
 -- Batch by batch, how many rows order_event holds, or else charge and event_key, and the sum of the marks of these rows
--- (see order_event_mark; a charge without an entry is of no known batch). Marks are drawn where the rows are, and not
--- once around them: a table hands on two numbers then instead of eight values, which saves a sixth of the time.
+-- (see order_event_mark; a charge without an entry is of no known batch; drawn where the rows are and not once around
+-- them, a table hands on two numbers instead of eight values, which saves a sixth of the time).
 select batch_id, count(*) as events, sum(mark) as marks
 from (
     select batch_id, {mark} as mark
