@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, create_engine, text
 
 from ledger import rulebook
 from ledger.store import connect, settle, windows
-from tests.bench import orm_baseline, streams, support
+from tests.bench import orm_baseline, split, streams, support
 from tests.bench.support import Report
 
 RUNS = 3
@@ -186,6 +186,11 @@ def stream_rates(report: Report, url: str, directory: Path, _: int) -> None:
     streams.visible(report, url, directory)
 
 
+def stream_costs(report: Report, url: str, directory: Path, _: int) -> None:
+    """Where the time of an event goes on its way through Kafka."""
+    split.costs(report, url, directory)
+
+
 def stream_stored(report: Report, url: str, directory: Path, events: int) -> None:
     """Through Kafka what depends on how much is there: memory with a backlog, growth."""
     streams.waiting(report, url, directory)
@@ -194,6 +199,7 @@ def stream_stored(report: Report, url: str, directory: Path, events: int) -> Non
 
 GROUPS: dict[str, Callable[[Report, str, Path, int], None]] = {
     "rates": rates,
+    "stream_costs": stream_costs,
     "stream_rates": stream_rates,
     "stream_stored": stream_stored,
     "stored": stored,

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from statistics import median
+from time import monotonic, thread_time
 from typing import Any
 
 import psycopg
@@ -121,6 +123,30 @@ def peak_mib() -> float:
     """The most memory that this process had; getrusage's maximum begins at what the parent held."""
     [peak] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(peak.split()[1]) / 1024
+
+
+class Clock:
+    """A switch of the loop that knows what each step took: its thread's processor time, and what else passed.
+
+    What else passed is the wait for the database, and for the other thread's Python; before a batch is read or prepared
+    it is the wait for that batch, which costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self.steps: dict[str, float] = {}
+        self._last = threading.local()
+        self._last.cpu, self._last.wall = thread_time(), monotonic()
+
+    def __call__(self, step: str) -> None:
+        cpu, wall = thread_time(), monotonic()
+        spent = cpu - getattr(self._last, "cpu", 0)
+        self._add(step, spent)
+        if step not in ("read", "prepared"):
+            self._add("waiting", wall - self._last.wall - spent)
+        self._last.cpu, self._last.wall = cpu, wall
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.steps[name] = self.steps.get(name, 0) + seconds
 
 
 def split(steps: dict[str, float]) -> str:
