@@ -20,10 +20,10 @@ run: $(if $(KAFKA),.venv/kafka.stamp,.venv/run.stamp)
 	@$(BIN)/danbao run $(if $(KAFKA),--kafka) $(if $(ORDERS),--orders "$(ORDERS)") $(if $(MAP),--map "$(MAP)") \
 		$(if $(FIRST_DAY),--first-day "$(FIRST_DAY)")
 
-# Four at a time on two cores: much of a test's time is waiting for servers. A file's tests stay together, and
+# Five at a time on two cores: much of a test's time is waiting for servers. A file's tests stay together, and
 # tests/conftest.py says what comes first.
 test: .venv/dev.stamp check
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,13 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole flows first: what takes long must not begin last, when other workers have nothing left to do."""
-    items.sort(key=lambda item: LONGEST_FIRST.get(item.path.parent.name, len(LONGEST_FIRST)))
+    """Whole flows first, and of them the longest files: what takes long must not begin when others are about to end."""
+
+    @cache
+    def turn(path: Path) -> tuple[int, int]:
+        return LONGEST_FIRST.get(path.parent.name, len(LONGEST_FIRST)), -path.stat().st_size
+
+    items.sort(key=lambda item: turn(item.path))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
