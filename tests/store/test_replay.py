@@ -369,6 +369,14 @@ OF_ORDER_EVENTS = {
     "line": "update order_event set line = 'G' where {A}",
     "row": "delete from order_event where {C}",
     "row twice": "insert into order_event select * from order_event where {A}",
+    # PostgreSQL's own hash of eight bytes xors their halves first: what changes both alike would not be seen by it.
+    "occurred_at in both halves": """update order_event set occurred_at = timestamptz '2000-01-01Z'
+        + ((((us >> 32) + 1) << 32) | ((us & 4294967295) # (us >> 32) # ((us >> 32) + 1))) * interval '1 microsecond'
+        from (select order_id as of, (extract(epoch from occurred_at - '2000-01-01Z') * 1000000)::bigint as us
+            from order_event where {A}) was
+        where order_id = of and {A}""",
+    "platform_no and line": """update order_event
+        set platform_no = platform_no # 1, line = chr(ascii(line::text) # 4)::"char" where {A}""",
 }
 
 
