@@ -54,8 +54,8 @@ class Room:
         self.rating = Rating(rules())
         self.reader = CountingReader(REGISTRY, self.rating)
         platforms = {found.platform_no: found.platform_id for found in REGISTRY.values()}
-        self.terms = Terms(0, 0, platforms, self.rating, self.reader, csv=False)
-        self.tariffs = Tariffs(EntryKeys())
+        self.terms = Terms(0, 0, self.reader, csv=False)
+        self.tariffs = Tariffs(EntryKeys(), [self.rating], platforms)
         put(self.desk, "platform_source", [(0, source, found.platform_no) for source, found in REGISTRY.items()])
 
     def read(self, raws: list[bytes]) -> tuple[dict[int, Facts], list[Rejection], int, int]:
@@ -67,9 +67,9 @@ class Room:
             *(segment.raw_bytes, segment.raw_sha256, segment.chain_before, segment.chain_after),
         )
         result, before = Yield(), self.reader.asked
-        opened = open_segments([row], {BATCH: segment.payload}, result)
+        opened = open_segments([(row, self.terms)], {BATCH: segment.payload}, result)
         assert result.findings == []
-        read_events(self.desk, self.terms, self.tariffs, opened, result)
+        read_events(self.desk, self.tariffs, opened, result)
         events = {self.ordinal(place): self.facts(facts) for place, *facts in self.desk.execute(EVENTS).fetchall()}
         return events, result.rejections[BATCH], result.events[BATCH], self.reader.asked - before
 

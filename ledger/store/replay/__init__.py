@@ -116,9 +116,10 @@ def _replay(run_: _Run, report: Report) -> None:
     run_.whole = report.whole = run_.whole or not all(rules.plain_orders() for rules in rulebooks.values())
     load(run_.desk, run_.snapshot, run_.keys, run_.whole, run_.advance)
     found.add(_platforms(run_.desk, run_.facts))
-    tariffs = Tariffs(run_.keys)
     races = [(row.batch_id, row.platform_no) for row in run_.connection.execute(sql("replay_races"))]
     reading = Reading(run_.desk, run_.facts, rulebooks, races)
+    platform_ids = {row.platform_no: row.platform_id for row in run_.facts.platforms}
+    tariffs = Tariffs(run_.keys, list(reading.ratings.values()), platform_ids)
     replayed = Replayed()
     stream = replay_batches(
         run_.desk, run_.connection, reading, tariffs, run_.facts.batches, run_.workers, run_.whole, run_.advance

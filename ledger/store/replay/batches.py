@@ -38,10 +38,7 @@ class Replayed:
     records: int = 0
 
 
-@dataclass(slots=True)
-class _Chunk:
-    terms: Terms
-    rows: list[BatchRow]
+_Chunk = list[tuple[BatchRow, Terms]]  # neighbouring batches, each with how it is read
 
 
 def replay_batches(
@@ -62,7 +59,7 @@ def replay_batches(
             if isinstance(chunk, Finding):
                 yield chunk
                 continue
-            payloads = _payloads(connection, chunk.rows)
+            payloads = _payloads(connection, chunk)
             waiting.append((chunk, pool.submit(_replay, desk, chunk, tariffs, payloads, whole)))
             if len(waiting) > workers + 1:
                 yield from _finished(desk, waiting, total, advance)
@@ -74,8 +71,8 @@ def replay_batches(
 def _chunks(
     desk: DuckDBPyConnection, reading: Reading, rows: list[BatchRow], total: Replayed
 ) -> Iterator[_Chunk | Finding]:
-    """Neighbouring batches on the same terms, as many as fit; a finding for one that has none."""
-    chunk: _Chunk | None = None
+    """Neighbouring batches, as many as fit; a finding for one that has no terms."""
+    chunk: _Chunk = []
     events = size = 0
     for row in rows:
         terms = reading.terms(row)
@@ -83,21 +80,19 @@ def _chunks(
             _set_aside(desk, total, [row.batch_id])
             yield terms
             continue
-        full = events >= EVENTS_AT_A_TIME or size >= BYTES_AT_A_TIME
-        if chunk and (full or chunk.terms is not terms):
+        if events >= EVENTS_AT_A_TIME or size >= BYTES_AT_A_TIME:
             yield chunk
-            chunk, events, size = None, 0, 0
-        chunk = chunk or _Chunk(terms, [])
-        chunk.rows.append(row)
+            chunk, events, size = [], 0, 0
+        chunk.append((row, terms))
         events, size = events + row.events, size + row.raw_bytes
     if chunk:
         yield chunk
 
 
-def _payloads(connection: Connection, rows: list[BatchRow]) -> dict[int, bytes]:
+def _payloads(connection: Connection, chunk: _Chunk) -> dict[int, bytes]:
     driver = cast("psycopg.Connection[tuple[int, bytes]]", connection.connection.driver_connection)
     with driver.cursor(binary=True) as cursor:
-        cursor.execute(_PAYLOADS, ([row.batch_id for row in rows],))
+        cursor.execute(_PAYLOADS, ([row.batch_id for row, _ in chunk],))
         return dict(cursor.fetchall())
 
 
@@ -112,7 +107,7 @@ def _finished(
     total.records += result.records
     _set_aside(desk, total, result.unreadable)
     _keep_rejections(desk, result.rejections)
-    advance(sum(row.events for row in chunk.rows))
+    advance(sum(row.events for row, _ in chunk))
     yield from result.findings
 
 
@@ -126,13 +121,13 @@ def _replay(
 ) -> Yield:
     """One chunk, in a thread of its own with its own cursor."""
     result = Yield()
-    opened = open_segments(chunk.rows, payloads, result)
+    opened = open_segments(chunk, payloads, result)
     if not opened:
         return result
     with desk.cursor() as cursor:
         ids = [one.row.batch_id for one in opened]
         put(cursor, "replayed", [(batch_id,) for batch_id in ids])
-        read_events(cursor, chunk.terms, tariffs, opened, result)
+        read_events(cursor, tariffs, opened, result)
         run(cursor, "count_orders")
         span = {"first": place_of(min(ids), -FIRST_PLACE), "last": place_of(max(ids), PLACES - FIRST_PLACE - 1)}
         run(cursor, "match_charges", **span)

@@ -19,7 +19,7 @@ from ledger import evidence
 from ledger.calendar import day_number
 from ledger.evidence import Damage, Notes, Record
 from ledger.intake import AHEAD_US_MAX, SCHEME_BEGAN_US, Intake, Reader, Rejection
-from ledger.rating import LINE_CODES, Rating, Tariff
+from ledger.rating import LINE_CODES, Tariff
 from ledger.replay.chain import BatchRow, check_segment
 from ledger.replay.findings import Code, Finding
 from ledger.store.replay.desk import FIRST_PLACE, ORDINALS_MAX, PLACES, place_of, put, run, statement
@@ -33,7 +33,12 @@ SPACED_BYTES = 200  # whether a platform writes JSON with spaces shows at once
 _ACCEPTED = ord("A")
 _QUOTE, _COLON = (pa.scalar(ord(char), pa.uint8()) for char in '":')
 _OPEN, _CLOSE, _NOTHING = (pa.scalar(text) for text in (b'{"', b"}", b""))
-_PIECE = pa.schema([("place", pa.int64()), ("raw", pa.string()), ("latest", pa.int64()), ("printable", pa.bool_())])
+_PIECE = pa.schema(
+    [
+        *(("place", pa.int64()), ("raw", pa.string())),
+        *(("registry", pa.int32()), ("book", pa.int32()), ("latest", pa.int64()), ("printable", pa.bool_())),
+    ]
+)
 _EVENT = pa.schema(
     [
         *((name, pa.int64()) for name in ("place", "tag", "platform_no", "kind")),
@@ -59,8 +64,6 @@ class Terms:
 
     registry: int
     book: int
-    platform_ids: dict[int, str]
-    rating: Rating
     reader: Reader
     csv: bool
 
@@ -85,6 +88,7 @@ class Opened:
     """
 
     row: BatchRow
+    terms: Terms
     framed: bytes
     frames: list[int]
     notes: Notes
@@ -117,10 +121,10 @@ class Opened:
 # ---- segments
 
 
-def open_segments(rows: Iterable[BatchRow], payloads: dict[int, bytes], result: Yield) -> list[Opened]:
+def open_segments(batches: Iterable[tuple[BatchRow, Terms]], payloads: dict[int, bytes], result: Yield) -> list[Opened]:
     """Unpack the segments and check their hashes; those that cannot be read are named."""
     opened = []
-    for row in rows:
+    for row, terms in batches:
         try:
             if row.batch_id not in payloads:
                 raise Damage("there is none")
@@ -133,7 +137,7 @@ def open_segments(rows: Iterable[BatchRow], payloads: dict[int, bytes], result: 
             continue
         result.findings += check_segment(row, framed, notes.offsets[-1] + 1)
         result.records += len(notes.offsets)
-        opened.append(Opened(row, framed, frames, notes))
+        opened.append(Opened(row, terms, framed, frames, notes))
     return opened
 
 
@@ -157,16 +161,13 @@ def _frames(framed: bytes, first_offset: int) -> list[int]:
 # ---- pieces of JSON, one for each event
 
 
-def read_events(
-    cursor: DuckDBPyConnection, terms: Terms, tariffs: Tariffs, opened: list[Opened], result: Yield
-) -> None:
+def read_events(cursor: DuckDBPyConnection, tariffs: Tariffs, opened: list[Opened], result: Yield) -> None:
     """Fill the temporary table `event` with what these batches yield."""
-    tables = [] if terms.csv else [table for one in opened if (table := _pieces(one))]
-    pieces = pa.concat_tables([_PIECE.empty_table(), *tables])
-    _read_pieces(cursor, terms, pieces)
+    tables = [table for one in opened if (table := _pieces(one))]
+    _read_pieces(cursor, pa.concat_tables([_PIECE.empty_table(), *tables]))
     if new := run(cursor, "unrated").fetchall():
-        tariffs.work_out(cursor, terms.rating, terms.book, terms.platform_ids, new)
-        run(cursor, "rate_again", book=terms.book)
+        tariffs.work_out(cursor, new)
+        run(cursor, "rate_again")
         run(cursor, "doubt_unrated")
     doubtful = _take_out_doubtful(cursor, opened)
     counted = {batch_id: rest for batch_id, *rest in run(cursor, "count_strings").fetchall()}
@@ -177,24 +178,25 @@ def read_events(
         if one.by_reader:
             _take_out(cursor, [place_of(one.row.batch_id, piece) for piece in range(one.pieces)])
             one.pieces, records = 0, {ALL: range(0)}
-        result.rejections[one.row.batch_id], result.events[one.row.batch_id] = read.batch(terms, tariffs, one, records)
+        result.rejections[one.row.batch_id], result.events[one.row.batch_id] = read.batch(tariffs, one, records)
     read.put(cursor, tariffs)
 
 
-def _read_pieces(cursor: DuckDBPyConnection, terms: Terms, pieces: pa.Table) -> None:
-    values = {"registry": terms.registry, "book": terms.book, "scheme_began_us": SCHEME_BEGAN_US}
+def _read_pieces(cursor: DuckDBPyConnection, pieces: pa.Table) -> None:
     cursor.register("piece", pieces)
     try:
-        run(cursor, "read_pieces", **values)
+        run(cursor, "read_pieces", scheme_began_us=SCHEME_BEGAN_US)
     except (InvalidInputException, UnicodeDecodeError):  # some piece is no JSON; the message quotes a part of it
         sound = cursor.sql(statement("sound_pieces")).to_arrow_table()
         cursor.register("piece", sound)
-        run(cursor, "read_pieces", **values)
+        run(cursor, "read_pieces", scheme_began_us=SCHEME_BEGAN_US)
     cursor.unregister("piece")
 
 
 def _pieces(one: Opened) -> pa.Table | None:
     """The text of each event as it stands in its record; None where only the Reader can tell what the events are."""
+    if one.terms.csv:
+        return None
     buffers = [None, pa.array(one.frames, pa.int32()).buffers()[1], pa.py_buffer(one.framed)]
     frames = pa.BinaryArray.from_buffers(pa.binary(), len(one.frames) - 1, buffers)
     if len(one.framed) > RECORD_BYTES_MAX and pc.max(pc.binary_length(frames)).as_py() > RECORD_BYTES_MAX:
@@ -214,8 +216,11 @@ def _pieces(one: Opened) -> pa.Table | None:
     one.pieces, one.marks, one.by_reader = len(raws), _marks(text), False
     places = pc.add(_NUMBERS.slice(0, one.pieces), place_of(one.row.batch_id, 0))
     arrived_us = int.from_bytes(pc.min(pc.binary_slice(frames, 0, 8)).as_py(), "big")
-    latest = pa.repeat(pa.scalar(arrived_us + AHEAD_US_MAX, pa.int64()), one.pieces)
-    return pa.table([places, pieces, latest, pa.repeat(pa.scalar(printable), one.pieces)], schema=_PIECE)
+    said_of_all = one.terms.registry, one.terms.book, arrived_us + AHEAD_US_MAX, printable
+    rest = (
+        pa.repeat(pa.scalar(value, kind), one.pieces) for value, kind in zip(said_of_all, _PIECE.types[2:], strict=True)
+    )
+    return pa.table([places, pieces, *rest], schema=_PIECE)
 
 
 def _text(texts: pa.BinaryArray) -> bytes:
@@ -300,16 +305,14 @@ class Read:
     intakes: list[tuple[int, Intake]] = field(default_factory=list)
     shifts: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def batch(
-        self, terms: Terms, tariffs: Tariffs, one: Opened, records: dict[int, range]
-    ) -> tuple[list[Rejection], int]:
+    def batch(self, tariffs: Tariffs, one: Opened, records: dict[int, range]) -> tuple[list[Rejection], int]:
         """Read these records of a batch. Its rejections and number of events; where a record holds more or fewer
         events than it had pieces, those after it change their places."""
         rejections: list[Rejection] = []
         shift = 0
         ends = [*(pieces.start for pieces in records.values()), one.pieces][1:]
         for (number, pieces), end in zip(records.items(), ends, strict=True):
-            intake = tariffs.read(terms.reader, one.records() if number == ALL else [one.record(number)])
+            intake = tariffs.read(one.terms.reader, one.records() if number == ALL else [one.record(number)])
             self.intakes.append((place_of(one.row.batch_id, pieces.start + shift), intake))
             rejections += intake.rejections
             shift += intake.events - len(pieces)

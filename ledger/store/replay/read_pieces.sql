@@ -6,12 +6,12 @@
 -- that is no text, which can make up for an extra key; the caller sees it by counting (see _doubt in events.py).
 create or replace temp table event as
 with parsed as (
-    select place, raw, latest, printable, json_extract_string(raw, ['$.specversion', '$.id', '$.source', '$.subject',
+    select *, json_extract_string(raw, ['$.specversion', '$.id', '$.source', '$.subject',
         '$.time', '$.type', '$.data.worker_id', '$.data.line', '$.data.accepted_city', '$.data.reason']) as f
     from piece
 ),
 named as (
-    select place, raw, latest, printable, f[1] as specversion, f[2] as id, f[3] as source, f[4] as order_id,
+    select place, raw, registry, book, latest, printable, f[1] as specversion, f[2] as id, f[3] as source, f[4] as order_id,
         f[5] as time, f[7] as worker_id, f[8] as line_name, f[9] as city_name, f[10] as reason,
         strlen(f[7]) between 1 and 64 and not (strlen(f[7]) = 18 and like_identity_number(f[7])) as plain_worker,
         epoch_us(try_cast(f[5] as timestamptz)) as us,
@@ -47,6 +47,7 @@ shaped as (
 select p.place, (s.platform_no * 256 + kind) * 65536::bigint + (p.place & 65535) as tag, s.platform_no, kind, order_id,
     case kind when 65 then null when 82 then id else '' end as slot, us, worker_id, p.day, t.tariff_no, t.line, t.city,
     -- the words of those that have no tariff yet
+    case when t.tariff_no is null then p.book end as book,
     case when t.tariff_no is null then p.line_name end as line_name,
     case when t.tariff_no is null then p.city_name end as city_name,
     case when specversion = '1.0' and s.platform_no is not null and data_strings is not null
@@ -59,6 +60,6 @@ select p.place, (s.platform_no * 256 + kind) * 65536::bigint + (p.place & 65535)
     end as strings,
     case when compact then 0 else try(json_exists(raw, '$.data.position')::integer) end as positions
 from shaped p
-left join platform_source s on s.registry = $registry and s.source = p.source
-left join rated t on t.book = $book and t.platform_no = s.platform_no and t.city_name = p.city_name
+left join platform_source s on s.registry = p.registry and s.source = p.source
+left join rated t on t.book = p.book and t.platform_no = s.platform_no and t.city_name = p.city_name
     and t.line_name = p.line_name and t.day = p.day

@@ -3,7 +3,7 @@
 One thread at a time rates and reads: a tariff is the same when it is the same object, so none may be made twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import RLock
 
 from duckdb import DuckDBPyConnection
@@ -16,17 +16,19 @@ from ledger.store.replay.books import EntryKeys
 from ledger.store.replay.desk import put
 from schemas.codes import LINE_NAMES, Line
 
-Words = tuple[int, str, str, int]  # platform, and as the event says it: line, city, local day
+Words = tuple[int, int, str, str, int]  # rulebook, platform, and as the event says it: line, city, local day
 
 
 class Tariffs:
     """Every tariff that some event met or may meet next, by its number."""
 
-    def __init__(self, keys: EntryKeys) -> None:
+    def __init__(self, keys: EntryKeys, ratings: Sequence[Rating], platform_ids: dict[int, str]) -> None:
         self.by_number: list[Tariff] = []
+        self._ratings = ratings
+        self._platform_ids = platform_ids
         self._keys = keys
         self._numbers: dict[Tariff, int] = {}
-        self._rated: set[tuple[int, Words]] = set()
+        self._rated: set[Words] = set()
         self._one_at_a_time = RLock()
 
     def numbers(self, cursor: DuckDBPyConnection, wanted: set[Tariff]) -> dict[Tariff, int]:
@@ -41,14 +43,7 @@ class Tariffs:
             put(cursor, "tariff", rows)
             return {tariff: self._numbers[tariff] for tariff in wanted}
 
-    def work_out(
-        self,
-        cursor: DuckDBPyConnection,
-        rating: Rating,
-        book: int,
-        platform_ids: dict[int, str],
-        met: Iterable[Words],
-    ) -> None:
+    def work_out(self, cursor: DuckDBPyConnection, met: Iterable[Words]) -> None:
         """Put the tariffs of acceptances that say these words on the desk, as far as there are any.
 
         Those of the day after, too: events come day after day, and to be rated again costs them more than all this.
@@ -56,20 +51,22 @@ class Tariffs:
         found: dict[Words, Tariff] = {}
         with self._one_at_a_time:
             today = set(met)
-            for words in today | {(platform, line, city, day + 1) for platform, line, city, day in today}:
-                platform_no, line_name, city_name, day = words
+            tomorrow = {(book, platform, line, city, day + 1) for book, platform, line, city, day in today}
+            for words in today | tomorrow:
+                book, platform_no, line_name, city_name, day = words
                 city = CITY_NUMBERS.get(city_name)
-                if city is None or line_name not in LINE_NAMES or (book, words) in self._rated:
+                if city is None or line_name not in LINE_NAMES or words in self._rated:
                     continue
-                if tariff := rating.tariff(platform_no, platform_ids[platform_no], city, Line(line_name), day):
+                platform_id, rating = self._platform_ids[platform_no], self._ratings[book]
+                if tariff := rating.tariff(platform_no, platform_id, city, Line(line_name), day):
                     found[words] = tariff
             numbers = self.numbers(cursor, set(found.values()))
             rows = [
-                (book, *words, numbers[tariff], LINE_CODES[tariff.line][0], CITY_NUMBERS[words[2]])
+                (*words, numbers[tariff], LINE_CODES[tariff.line][0], CITY_NUMBERS[words[3]])
                 for words, tariff in found.items()
             ]
             put(cursor, "rated", rows)
-            self._rated.update((book, words) for words in found)
+            self._rated.update(found)
 
     def read(self, reader: Reader, records: list[Record]) -> Intake:
         """What the ledger's Reader makes of these records."""

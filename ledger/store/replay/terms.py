@@ -80,11 +80,10 @@ class Reading:
                 Code.UNREADABLE, "source", row.topic, "mapping", "a mapping that reads its header", text(error)
             )
         platforms = [row for row in self._facts.platforms if row.platform_no in known]
-        names = {row.platform_no: row.platform_id for row in platforms}
         stream = Stream(source.topic, source.platform_no) if source is not None and source.stream else None
         reader = Reader(registry.for_intake(platforms, self._facts.keys), rating, csv, stream)
         book = self._books.index(rulebook_hash)
-        return Terms(self._registry(reader.vouched()), book, names, rating, reader, csv is not None)
+        return Terms(self._registry(reader.vouched()), book, reader, csv is not None)
 
     def _registry(self, vouched: dict[str, int]) -> int:
         """The number of a set of platforms whose events the queries may take, and whose names go to the desk."""
