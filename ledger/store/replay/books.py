@@ -120,13 +120,13 @@ def load(desk: DuckDBPyConnection, snapshot: Snapshot, keys: EntryKeys, whole: b
     with ThreadPoolExecutor(1) as pool:
         charges = pool.submit(_load, desk, snapshot, "replay_charge", "load_charges", advance)
         _load(desk, snapshot, "replay_event_key", "load_event_keys", advance)
+        with _incoming(desk, snapshot, "replay_posting") as cursor:
+            cursor.execute("insert into posting by name select * from incoming")
+        with _incoming(desk, snapshot, "replay_charge_change") as cursor:
+            cursor.execute("insert into change by name select * from incoming")
         charges.result()
     if whole:
         _load(desk, snapshot, "replay_order_event", "load_order_events")
-    with _incoming(desk, snapshot, "replay_posting") as cursor:
-        cursor.execute("insert into posting by name select * from incoming")
-    with _incoming(desk, snapshot, "replay_charge_change") as cursor:
-        cursor.execute("insert into change by name select * from incoming")
     if whole and desk.execute("select exists (from charge where entry_id is null)").fetchall() == [(True,)]:
         run(desk, "place_uncharged")
 
@@ -154,6 +154,8 @@ def _order_event_sums(snapshot: Snapshot, seed: int, stated: bool) -> dict[int |
     """By batch, the number of order events and the sum of their marks: as stated, or as claimed by the other books."""
     with snapshot.another() as connection:
         connection.execute(text("set local work_mem = '64MB'"))  # the entries are looked up for each charge
+        # The judging of entries goes on beside this, and helpers would take its core.
+        connection.execute(text("set local max_parallel_workers_per_gather = 0"))
         query = sql("replay_order_event_sums").text.replace("{mark}", sql("order_event_mark").text)
         rows = connection.execute(text(query), {"seed": seed, "stated": stated})
         return {row.batch_id: (row.events, row.marks) for row in rows}
