@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from operator import attrgetter
 
 from ledger.calendar import next_month
 from ledger.journal import Entry, EntryKey, Posting, premium_entries
@@ -35,11 +36,11 @@ class EntryRow:
     month: date
     origin_month: date
     premium_base: int
-    float_factor: Decimal
     order_count: int
     rulebook_hash: bytes
-    recorded_at: datetime
     recorded_in: int
+    recorded_at: datetime
+    float_factor: Decimal
     postings: dict[int, Posting] = field(default_factory=dict)
 
     @property
@@ -54,6 +55,9 @@ class EntryRow:
 
 
 # ---- a batch
+
+_FACTS = ("kind", "platform_no", "province", "line", "origin_month", "premium_base", "float_factor", "order_count")
+_facts = attrgetter(*_FACTS)
 
 
 def check_entries(
@@ -77,9 +81,9 @@ def check_entries(
             "entry", row.key, f"{batch.key}: {row.order_count} orders of {' '.join(map(text, row.identity))}"
         )
     for row in recorded:
-        yield from differences(
-            "entry", row.key, {"recorded_in": recorded[0].recorded_in}, {"recorded_in": row.recorded_in}
-        )
+        if row.recorded_in != recorded[0].recorded_in:
+            shown = text(recorded[0].recorded_in), text(row.recorded_in)
+            yield Finding(Code.DIFFERS, "entry", row.key, "recorded_in", *shown)
 
 
 def _paired(
@@ -101,19 +105,10 @@ def _paired(
 
 
 def _check_entry(expected: Entry, row: EntryRow, stamps: Mapping[str, object]) -> Iterator[Finding]:
-    columns = {
-        "kind": expected.kind,
-        "platform_no": expected.platform_no,
-        "province": expected.province,
-        "line": str(expected.line),
-        "origin_month": expected.origin_month,
-        "premium_base": expected.premium_base,
-        "float_factor": expected.float_factor,
-        "order_count": expected.order_count,
-        **stamps,
-    }
-    key = row.key if row.batch_id is None else f"{row.key} of batch {row.batch_id}"
-    yield from differences("entry", key, columns, {column: getattr(row, column) for column in columns})
+    if _facts(expected) != _facts(row) or any(getattr(row, column) != value for column, value in stamps.items()):
+        columns = {**dict(zip(_FACTS, _facts(expected), strict=True)), **stamps}
+        key = row.key if row.batch_id is None else f"{row.key} of batch {row.batch_id}"
+        yield from differences("entry", key, columns, {column: getattr(row, column) for column in columns})
     for number, posting in enumerate(expected.postings, 1):
         key = f"{row.key} posting {number}"
         found = row.postings.get(number)

@@ -159,8 +159,8 @@ def entry_rows(counts: dict[Tariff, int], batch: BatchRow) -> list[EntryRow]:
     return [
         EntryRow(
             *(number, batch.batch_id, one.kind, one.platform_no, one.province, str(one.line), one.month),
-            *(one.origin_month, one.premium_base, one.float_factor, one.order_count, batch.rulebook_hash),
-            *(batch.recorded_at, 99, dict(enumerate(one.postings, 1))),
+            *(one.origin_month, one.premium_base, one.order_count, batch.rulebook_hash, 99, batch.recorded_at),
+            *(one.float_factor, dict(enumerate(one.postings, 1))),
         )
         for number, one in enumerate(made, 1)
     ]
@@ -257,7 +257,7 @@ def settled() -> tuple[SettlementRow, dict[int, EntryRow]]:
     assert entry is not None
     rounding = EntryRow(
         *(8, None, entry.kind, entry.platform_no, entry.province, str(entry.line), entry.month, entry.origin_month),
-        *(entry.premium_base, entry.float_factor, 0, RULES.hash, NOON, 77, dict(enumerate(entry.postings, 1))),
+        *(entry.premium_base, 0, RULES.hash, 77, NOON, entry.float_factor, dict(enumerate(entry.postings, 1))),
     )
     rows = [DeclarationRow(1, declarations[0], 8), DeclarationRow(2, declarations[1], None)]
     due_on = RULES.due_on("31", OCTOBER)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from duckdb import DuckDBPyConnection
@@ -20,7 +21,7 @@ from ledger.rulebook import Rulebook
 from ledger.settlement import MonthLine
 from ledger.store.replay.books import EntryKeys, Registers, line_of
 from ledger.store.replay.desk import from_place, run
-from ledger.store.replay.judgement import Named, Names, named_rows
+from ledger.store.replay.judgement import Named, Names, named_rows, rows_of
 from ledger.store.replay.tariffs import Tariffs
 
 # ---- changes of charges
@@ -156,7 +157,7 @@ def _counts(
     desk: DuckDBPyConnection, tariffs: Tariffs, changes: dict[int, Counter[Tariff]]
 ) -> Iterator[tuple[int, Counter[Tariff]]]:
     """Orders charged per tariff by batch, changes of charges included."""
-    rows = run(desk.cursor(), "orders_by_batch")
+    rows = rows_of(run(desk.cursor(), "orders_by_batch"))
     charged: Iterator[tuple[int, Counter[Tariff]]] = (
         (
             batch_id,
@@ -168,7 +169,7 @@ def _counts(
                 }
             ),
         )
-        for batch_id, group in groupby(iter(rows.fetchone, None), key=lambda row: row[0])
+        for batch_id, group in groupby(rows, key=itemgetter(0))
     )
     for one, other in merged(charged, sorted(changes.items(), key=_first), _first, _first):
         counts = one[1] if one else Counter()
@@ -180,24 +181,15 @@ def _counts(
 
 def _entries(desk: DuckDBPyConnection, accounts: dict[int, Account]) -> Iterator[tuple[int, list[EntryRow]]]:
     """Every entry with its postings, by batch."""
-    rows = named_rows(run(desk.cursor(), "batch_entries"))
-    for batch_id, group in groupby(rows, key=lambda row: row["batch_id"]):
-        entries: dict[int, EntryRow] = {}
-        for row in group:
-            entry = entries.get(row["entry_id"])
-            if entry is None:
-                entry = entries[row["entry_id"]] = _entry(row)
-            if row["posting_no"] is not None:
-                account = accounts.get(row["account_id"]) or Account(f"none of number {row['account_id']}", "", None)
-                posting = Posting(account, row["occurred_on"], row["posting_orders"], row["amount"])
-                entry.postings[row["posting_no"]] = posting
-        yield NO_BATCH if batch_id is None else batch_id, list(entries.values())
-
-
-def _entry(row: Named) -> EntryRow:
-    written = {"recorded_at": from_us(row["recorded_us"]), "float_factor": Decimal(row["float_factor"])}
-    columns: Named = row | written
-    return EntryRow(*(columns[name] for name in EntryRow.__slots__ if name != "postings"))
+    for batch_id, group in groupby(rows_of(run(desk.cursor(), "batch_entries")), key=itemgetter(1)):
+        entries: list[EntryRow] = []
+        for *entry, recorded_us, factor, number, account_id, day, orders, amount in group:
+            if not entries or entries[-1].entry_id != entry[0]:
+                entries.append(EntryRow(*(*entry, from_us(recorded_us), Decimal(factor))))
+            if number is not None:
+                account = accounts.get(account_id) or Account(f"none of number {account_id}", "", None)
+                entries[-1].postings[number] = Posting(account, day, orders, amount)
+        yield NO_BATCH if batch_id is None else batch_id, entries
 
 
 # ---- settlements and sums

@@ -56,12 +56,16 @@ class Names:
         return f"{batch}, {self._keys.name(key_no)}"
 
 
-def named_rows(found: DuckDBPyConnection) -> Iterator[Named]:
-    """The rows of a result as dictionaries, some at a time."""
-    columns = [column[0] for column in found.description or ()]
+def rows_of(found: DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    """The rows of a result, fetched some at a time."""
     while rows := found.fetchmany(FETCH_ROWS):
-        for row in rows:
-            yield dict(zip(columns, row, strict=True))
+        yield from rows
+
+
+def named_rows(found: DuckDBPyConnection) -> Iterator[Named]:
+    """The rows of a result as dictionaries."""
+    columns = [column[0] for column in found.description or ()]
+    return (dict(zip(columns, row, strict=True)) for row in rows_of(found))
 
 
 def settle_answers(desk: DuckDBPyConnection, whole: bool) -> None:
