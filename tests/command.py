@@ -23,7 +23,9 @@ DANBAO = Path(sys.executable).with_name("danbao")
 
 FORKING = """
 import gc, json, os, runpy, sys
-import psycopg, pydantic, rich.console, rich.table, sqlalchemy.dialects.postgresql.psycopg, typer, yaml
+import cryptography.hazmat.primitives.asymmetric.ed25519, orjson, platformdirs, psycopg, rich.console, rich.table
+import sqlalchemy.dialects.postgresql.psycopg, stdnum.cn.uscc, typer, yaml, zstandard
+from pydantic import BaseModel, TypeAdapter
 assert not {"ledger", "consumers", "schemas", "typer.rich_utils"} & {*sys.modules}  # these look at the environment
 gc.freeze()
 for line in open(int(sys.argv[1])):
