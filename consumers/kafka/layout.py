@@ -9,7 +9,7 @@ In: a directory, how many brokers, settings. Out: a `Layout`, and texts. What li
         pid          its process, written by itself before it becomes Java
         data/        its records
         server.log   what it says; out.log what Java says, out.log.1 what it said in its last life
-        jars         a link to Kafka's jars
+        jars         a link to Kafka's jars, beside which their classes lie ready for Java
 
 Ports are kept for ever, since the addresses stand in the data and in people's shells, and lie below those that
 systems lend to outgoing connections: a client that knocks at a dead broker's port can never come to own it.

@@ -49,6 +49,13 @@ class Programs:
     java: Path
     jars: Path
 
+    @property
+    def classes(self) -> Path:
+        """Where Kafka's classes lie ready for this very Java, if a broker has left them; beside the jars."""
+        java = self.java.resolve()
+        this = f"{java} {java.stat().st_mtime_ns}"
+        return self.jars / f"classes-{hashlib.sha256(this.encode()).hexdigest()[:16]}.jsa"
+
 
 def find(notice: Notice) -> Programs:
     """The programs; the jars are fetched when they are not here yet."""

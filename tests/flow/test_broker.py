@@ -486,10 +486,12 @@ def told_as(account: pwd.struct_passwd, act: Callable[[], object]) -> str:
 def test_an_ordinary_user_runs_it_too_and_not_in_anothers_directory(
     broker: Cluster, kafka_ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where Java has its own classes ready, their Kafka leaves its own beside the jars, and the next one takes them."""
     nobody = pwd.getpwnam("nobody")
     store = kafka_ground / "cache"
     jars = programs.find(print).jars
-    shutil.copytree(jars, store / "danbao" / jars.name)
+    theirs = Path(shutil.copytree(jars, store / "danbao" / jars.name, ignore=shutil.ignore_patterns("classes-*")))
+    os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
     monkeypatch.setenv("XDG_CACHE_HOME", str(store))
     kafka_ground.chmod(0o711)
     yard = kafka_ground / "nobody's"
@@ -498,10 +500,15 @@ def test_an_ordinary_user_runs_it_too_and_not_in_anothers_directory(
 
     def live() -> str:
         with running(yard / "kafka") as cluster:
-            return f"{Path(f'/proc/{cluster.brokers[0].pid}').stat().st_uid} {cluster.bootstrap}"
+            process = Path(f"/proc/{cluster.brokers[0].pid}")
+            ready = f"{theirs}/classes-" in (process / "maps").read_text()
+            return f"{process.stat().st_uid} {'ready' if ready else 'bare'} {cluster.bootstrap}"
 
-    assert told_as(nobody, live).startswith(f"{nobody.pw_uid} 127.0.0.1:")
+    assert told_as(nobody, live).startswith(f"{nobody.pw_uid} bare 127.0.0.1:")
     assert javas(yard) == set()
+    able = (programs.find_java().resolve().parents[1] / "lib/server/classes.jsa").exists()
+    assert [*theirs.glob("*.jsa*")] == ([programs.find(print).classes] if able else [])
+    assert told_as(nobody, live).startswith(f"{nobody.pw_uid} {'ready' if able else 'bare'} 127.0.0.1:")
     refused = told_as(nobody, lambda: up(broker.directory, None, {}, print))
     assert refused.startswith("DanbaoError: Kafka cannot use")
     assert "DANBAO_HOME" in refused
