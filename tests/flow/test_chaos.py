@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,29 +22,35 @@ from consumers.loop import STEPS
 
 DANBAO = Path(sys.executable).with_name("danbao")
 RUNS = int(os.environ.get("CHAOS", "20"))
-HISTORIES = {seed: plan.history(seed, STEPS) for seed in range(500)}
+
+
+def made() -> dict[int, plan.History]:
+    return {seed: plan.history(seed, STEPS) for seed in range(500)}
+
+
+histories = cache(made)
 
 
 def test_a_seed_gives_the_same_history_for_ever():
-    assert {seed: plan.history(seed, STEPS) for seed in HISTORIES} == HISTORIES
-    assert len(set(HISTORIES.values())) == len(HISTORIES)
+    assert made() == histories()
+    assert len(set(histories().values())) == len(histories())
 
 
 def test_histories_hit_every_step_in_every_way_and_have_faults_of_every_sort():
-    lived = [step for one in HISTORIES.values() for step in one if isinstance(step, Consume)]
+    lived = [step for one in histories().values() for step in one if isinstance(step, Consume)]
     faults = {(fault.what, fault.step) for step in lived for fault in step.lives if fault}
     assert faults == {(what, step) for what in ("kill", "cut") for step in STEPS}
     assert {len(step.lives) for step in lived} == {1, 2}
     for said in ("together", "set_back", "bounce"):
         assert {getattr(step, said) for step in lived} == {True, False}
     assert not any(step.together and fault and fault.what == "kill" for step in lived for fault in step.lives)
-    sent = [step for one in HISTORIES.values() for step in one if isinstance(step, Produce)]
+    sent = [step for one in histories().values() for step in one if isinstance(step, Produce)]
     assert {step.partition for step in sent} == set(range(plan.PARTITIONS))
     assert {step.codec for step in sent} == set(plan.CODECS)
 
 
 def test_every_step_is_told_in_one_line():
-    lines = [plan.told(step) for step in HISTORIES[1]]
+    lines = [plan.told(step) for step in histories()[1]]
     assert all(line and "\n" not in line for line in lines)
     life = Consume((Fault("kill", "kept", 2), None), together=False, set_back=True, bounce=True)
     assert plan.told(life) == "consume kill at kept 2, to the end · set back, bounce"
