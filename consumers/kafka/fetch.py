@@ -276,7 +276,8 @@ class Fetcher:
         return all(self._is_done(tp) for tp in self._assigned)
 
     def _is_for_others(self) -> bool:
-        """Whether all partitions are other members'. A group may also give none at first, and all of them later."""
+        """Whether all partitions are other members'. A group may also give none at first, and all of them later; then
+        the broker calls them ours before we hear of it."""
         if monotonic() < self._ask_at:
             return False
         self._ask_at = monotonic() + NOTHING_S
@@ -288,7 +289,8 @@ class Fetcher:
             raise _refused(error) from error
         except KafkaError:
             return False
-        shares = [member["member_assignment"] or NO_SHARE for member in members]
+        ours = self._consumer.group_metadata().member_id
+        shares = [one["member_assignment"] or NO_SHARE for one in members if one["member_id"] != ours]
         parts = [part for share in shares for part in share["assigned_partitions"]]
         held = {(part["topic"], number) for part in parts for number in part["partitions"]}
         return all(numbers and all((topic, number) in held for number in numbers) for topic, numbers in wanted.items())
