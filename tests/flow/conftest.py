@@ -60,6 +60,12 @@ def bootstrap(broker: Cluster) -> str:
 
 
 @pytest.fixture
+def topic(bootstrap: str) -> str:
+    """A topic of one partition that all platforms share."""
+    return make_topic(bootstrap, new_name("faults"))
+
+
+@pytest.fixture
 def rejections(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A topic of rejected records of the test's own, for who tells and for who reads."""
     name = make_topic(bootstrap, new_name("rejected"))

@@ -16,7 +16,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from sqlalchemy import Engine
-from support import encode, rows, rules, value
+from support import chain_faults, encode, replayed, rows, rules, value
 
 from consumers.kafka.settings import Access, producer_options
 from consumers.loop import Booker, Switch
@@ -204,3 +204,10 @@ def notices() -> tuple[list[str], Callable[[Both], None]]:
 def numbered(many: Iterable[int]) -> list[str]:
     """Order ids."""
     return [f"O{number:05}" for number in many]
+
+
+def assert_sound(url: str, orders: list[str]) -> None:
+    """These orders are charged, each once, and everything in the ledger holds together."""
+    assert orders_of(url) == sorted(orders)
+    assert chain_faults(url) == []
+    assert replayed(url).findings.kept == []
