@@ -6,6 +6,7 @@ A session is one of the workers of a run. `run_ground` is what they have in comm
 the last of them stops, and the Kafka, which who started the workers ends. What a test makes there has its own name.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -65,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return place, LONGER.get(path.parent.name, len(LONGER)), -path.stat().st_size
 
     items.sort(key=lambda item: turn(item.path))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, and need not be looked through for garbage: that took a tenth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
