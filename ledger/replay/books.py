@@ -82,8 +82,8 @@ def check_entries(
         )
     for row in recorded:
         if row.recorded_in != recorded[0].recorded_in:
-            shown = text(recorded[0].recorded_in), text(row.recorded_in)
-            yield Finding(Code.DIFFERS, "entry", row.key, "recorded_in", *shown)
+            first = {"recorded_in": recorded[0].recorded_in}
+            yield from differences("entry", row.key, first, {"recorded_in": row.recorded_in})
 
 
 def _paired(

@@ -118,8 +118,7 @@ def _replay(run_: _Run, report: Report) -> None:
     found.add(_platforms(run_.desk, run_.facts))
     races = [(row.batch_id, row.platform_no) for row in run_.connection.execute(sql("replay_races"))]
     reading = Reading(run_.desk, run_.facts, rulebooks, races)
-    platform_ids = {row.platform_no: row.platform_id for row in run_.facts.platforms}
-    tariffs = Tariffs(run_.keys, list(reading.ratings.values()), platform_ids)
+    tariffs = Tariffs(run_.keys, list(reading.ratings.values()), run_.facts.platform_ids)
     replayed = Replayed()
     stream = replay_batches(
         run_.desk, run_.connection, reading, tariffs, run_.facts.batches, run_.workers, run_.whole, run_.advance
@@ -147,7 +146,7 @@ def _judge(
 ) -> None:
     """Everything that is judged when all batches are replayed."""
     desk, facts, connection = run_.desk, run_.facts, run_.connection
-    names = Names({row.platform_no: row.platform_id for row in facts.platforms}, run_.keys)
+    names = Names(facts.platform_ids, run_.keys)
     open_questions(desk, run_.workers)
     settle_answers(desk, run_.whole)
     found.add(judge_rows(desk, names))

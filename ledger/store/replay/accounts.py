@@ -169,7 +169,7 @@ def _counts(
                 }
             ),
         )
-        for batch_id, group in groupby(rows, key=itemgetter(0))
+        for batch_id, group in groupby(rows, key=_first)
     )
     for one, other in merged(charged, sorted(changes.items(), key=_first), _first, _first):
         counts = one[1] if one else Counter()

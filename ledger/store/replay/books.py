@@ -60,6 +60,11 @@ class Registers:
     settlements: list[SettlementRow]
     stray_declarations: list[str]
 
+    @property
+    def platform_ids(self) -> dict[int, str]:
+        """The platforms' ids by their numbers."""
+        return {row.platform_no: row.platform_id for row in self.platforms}
+
 
 def registers(connection: Connection) -> Registers:
     """Read the small tables."""

@@ -11,7 +11,7 @@ with parsed as (
     from piece
 ),
 named as (
-    select place, raw, registry, book, latest, printable, f[1] as specversion, f[2] as id, f[3] as source, f[4] as order_id,
+    select * exclude (f), f[1] as specversion, f[2] as id, f[3] as source, f[4] as order_id,
         f[5] as time, f[7] as worker_id, f[8] as line_name, f[9] as city_name, f[10] as reason,
         strlen(f[7]) between 1 and 64 and not (strlen(f[7]) = 18 and like_identity_number(f[7])) as plain_worker,
         epoch_us(try_cast(f[5] as timestamptz)) as us,

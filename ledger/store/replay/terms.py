@@ -40,7 +40,6 @@ class Reading:
         """`races`: (batch, platform) where the batch was read just before the platform was registered."""
         self._desk = desk
         self._facts = facts
-        self._books = list(rulebooks)
         self.ratings = {key: Rating(rules) for key, rules in rulebooks.items()}
         self._races = set(races)
         self._registries: list[dict[str, int]] = []
@@ -82,7 +81,7 @@ class Reading:
         platforms = [row for row in self._facts.platforms if row.platform_no in known]
         stream = Stream(source.topic, source.platform_no) if source is not None and source.stream else None
         reader = Reader(registry.for_intake(platforms, self._facts.keys), rating, csv, stream)
-        book = self._books.index(rulebook_hash)
+        book = list(self.ratings).index(rulebook_hash)
         return Terms(self._registry(reader.vouched()), book, reader, csv is not None)
 
     def _registry(self, vouched: dict[str, int]) -> int:
