@@ -32,7 +32,7 @@ ALL = -1  # instead of the number of a record
 SPACED_BYTES = 200  # whether a platform writes JSON with spaces shows at once
 _ACCEPTED = ord("A")
 _QUOTE, _COLON = (pa.scalar(ord(char), pa.uint8()) for char in '":')
-_OPEN, _CLOSE, _NOTHING = (pa.scalar(text) for text in (b'{"', b"}", b""))
+_LIST, _OPEN, _CLOSE, _NOTHING = (pa.scalar(text) for text in (b'[{"', b'{"', b"}", b""))
 _PIECE = pa.schema(
     [
         *(("place", pa.int64()), ("raw", pa.string())),
@@ -204,7 +204,7 @@ def _pieces(one: Opened) -> pa.Table | None:
     listed = one.framed[_FRAME.size : _FRAME.size + 1] == b"["
     raws = None if listed else pc.binary_slice(frames, _FRAME.size, len(one.framed))  # an open end overflows
     if raws is None or b"[" in _text(raws):
-        raws = _split_lists(one)
+        raws = _split_lists(one, frames)
     if raws is None or len(raws) > ORDINALS_MAX:
         return None
     text = _text(raws)
@@ -229,10 +229,9 @@ def _text(texts: pa.BinaryArray) -> bytes:
     return text
 
 
-def _split_lists(one: Opened) -> pa.BinaryArray | None:
+def _split_lists(one: Opened, frames: pa.BinaryArray) -> pa.BinaryArray | None:
     """The items of the records that are lists, and the other records. Where each item is JSON, so is its list."""
-    spans = zip(one.frames, one.frames[1:], strict=False)
-    lines = pa.array([_between_braces(one.framed, begin + _FRAME.size, end) for begin, end in spans], pa.binary())
+    lines = _between_braces(frames)
     if b'": ' in one.framed[:SPACED_BYTES]:
         lines = pc.replace_substring(lines, b'}, {"', b'},{"')
     items = pc.split_pattern(lines, b'},{"')
@@ -242,12 +241,15 @@ def _split_lists(one: Opened) -> pa.BinaryArray | None:
     return pc.binary_join_element_wise(_OPEN, items.values, _CLOSE, _NOTHING)
 
 
-def _between_braces(framed: bytes, begin: int, end: int) -> bytes:
-    """A record from after its first `{"` to before its last `}`; nothing, which makes no JSON, where it has others."""
-    if framed[begin : begin + 1] == b"[" and framed[end - 1 : end] == b"]":
-        begin, end = begin + 1, end - 1
-    braced = framed[begin : begin + 2] == b'{"' and framed[end - 1 : end] == b"}"
-    return framed[begin + 2 : end - 1] if braced else b""
+def _between_braces(frames: pa.BinaryArray) -> pa.BinaryArray:
+    """Records from after their first `{"` to before their last `}`; nothing, which makes no JSON, where they have none."""
+    heads = pc.binary_slice(frames, _FRAME.size, _FRAME.size + 3)
+    lists = pc.and_(pc.equal(heads, _LIST), pc.ends_with(frames, b"}]"))
+    lines = pc.binary_slice(frames, _FRAME.size + 3, -2)
+    if pc.all(lists).as_py():
+        return lines
+    alone = pc.and_(pc.starts_with(heads, b'{"'), pc.ends_with(frames, b"}"))
+    return pc.if_else(lists, lines, pc.if_else(alone, pc.binary_slice(frames, _FRAME.size + 2, -1), _NOTHING))
 
 
 def _marks(text: bytes) -> Marks:

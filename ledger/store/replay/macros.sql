@@ -25,3 +25,13 @@ create macro plain_position(raw) as
 create macro plain_degrees(raw, path, bound) as
     json_type(raw, path) in ('DOUBLE', 'UBIGINT', 'BIGINT')
     and abs(json_extract_string(raw, path)::double) <= bound;
+-- A moment in µs since 1970, or null where the text is none as the shape of an event wants it. A moment in China to the
+-- second is read at a third of the cost: no part of the pattern takes more digits than it should have, so the length of
+-- the whole says that none has fewer.
+create macro moment_us(time) as case
+    when strlen(time) = 25 and starts_with(time, '20') and suffix(time, '+08:00')
+        then epoch_us(try_strptime(time, '%Y-%m-%dT%H:%M:%S%z'))
+    when regexp_full_match(time, '20[0-9]{2}-[01][0-9]-[0-3][0-9]T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
+        || '(\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])')
+        then epoch_us(try_cast(time as timestamptz))
+end;

@@ -12,9 +12,9 @@ with parsed as (
 ),
 named as (
     select * exclude (f), f[1] as specversion, f[2] as id, f[3] as source, f[4] as order_id,
-        f[5] as time, f[7] as worker_id, f[8] as line_name, f[9] as city_name, f[10] as reason,
+        f[7] as worker_id, f[8] as line_name, f[9] as city_name, f[10] as reason,
         strlen(f[7]) between 1 and 64 and not (strlen(f[7]) = 18 and like_identity_number(f[7])) as plain_worker,
-        epoch_us(try_cast(f[5] as timestamptz)) as us,
+        moment_us(f[5]) as us,
         case f[6] when 'order.accepted' then 65 when 'order.completed' then 67 when 'order.cancelled' then 88
             when 'order.reassigned' then 82 end as kind,
         strlen(f[2]) + strlen(f[3]) + strlen(f[4]) + strlen(f[5]) + strlen(f[6])
@@ -53,8 +53,6 @@ select p.place, (s.platform_no * 256 + kind) * 65536::bigint + (p.place & 65535)
     case when specversion = '1.0' and s.platform_no is not null and data_strings is not null
         and strlen(id) between 1 and 64 and strlen(order_id) between 1 and 64
         and us between $scheme_began_us and latest
-        and regexp_full_match(time, '20[0-9]{2}-[01][0-9]-[0-3][0-9]T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
-            || '(\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])')
         and (printable or not regexp_matches(raw, '[^ -\[\]-~]'))
         then case when compact then 13 + data_strings else try(plain_strings(raw, data_strings)) end
     end as strings,
