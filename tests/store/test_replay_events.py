@@ -257,6 +257,15 @@ def test_strange_times_are_read_as_the_reader_reads_them(room: Room, time: str):
     room.agrees([compact(accepted("1", time))])
 
 
+def test_times_that_are_nearly_usual_are_read_as_the_reader_reads_them(room: Room):
+    usual = "2026-10-03T12:00:00+08:00"
+    places, chars = range(len(usual)), "0129 -+:.TZ"
+    shorter = {usual[:at] + usual[at + 1 :] for at in places}
+    bent = {text[:at] + char + text[at:] for text in shorter for at in places for char in chars}
+    assert len(bent) > 4_000
+    room.agrees([compact(accepted(str(number), time)) for number, time in enumerate(sorted(bent | shorter))])
+
+
 # ---- whatever comes to hypothesis' mind
 
 TEXTS = st.one_of(st.sampled_from(["W1", "", "a" * 64, '"', "},{", "工", "\\", " "]), st.text(max_size=5))
