@@ -242,7 +242,7 @@ def _split_lists(one: Opened, frames: pa.BinaryArray) -> pa.BinaryArray | None:
 
 
 def _between_braces(frames: pa.BinaryArray) -> pa.BinaryArray:
-    """Records from after their first `{"` to before their last `}`; nothing, which makes no JSON, where they have none."""
+    """Records from after their first `{"` to before their last `}`; nothing, which is no JSON, where they have none."""
     heads = pc.binary_slice(frames, _FRAME.size, _FRAME.size + 3)
     lists = pc.and_(pc.equal(heads, _LIST), pc.ends_with(frames, b"}]"))
     lines = pc.binary_slice(frames, _FRAME.size + 3, -2)
