@@ -26,6 +26,11 @@ def from_us(us: int) -> datetime:
     return (EPOCH + timedelta(microseconds=us)).astimezone(SHANGHAI)
 
 
+def local_day(moment: datetime) -> date:
+    """The local day of an aware datetime."""
+    return moment.astimezone(SHANGHAI).date()
+
+
 def day_number(us: int) -> int:
     """The local day of an instant, as days since 1970-01-01."""
     return (us + _OFFSET_US) // US_PER_DAY

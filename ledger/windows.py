@@ -22,7 +22,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ledger.calendar import SCHEME_BEGAN, SHANGHAI
+from ledger.calendar import SCHEME_BEGAN, local_day
 from ledger.errors import BadQuestion
 from ledger.rulebook import Rulebook
 from schemas.both import Both
@@ -149,14 +149,14 @@ def look_back(rules: Rulebook, at: datetime) -> dict[Line | None, timedelta]:
 
     None stands for a line that is not known: the longest of any.
     """
-    by_length = _rules_of_all(rules, _day(at))
+    by_length = _rules_of_all(rules, local_day(at))
     longest: dict[Line | None, timedelta] = {rule.line: timedelta(seconds=rule.seconds) for rule in by_length}
     return longest | {None: timedelta(seconds=by_length[-1].seconds)}
 
 
 def never_bounded(rules: Rulebook, at: datetime) -> timedelta:
     """Up to which length the rule of no line bounds a window: the shortest of all."""
-    return timedelta(seconds=_rules_of_all(rules, _day(at))[0].seconds)
+    return timedelta(seconds=_rules_of_all(rules, local_day(at))[0].seconds)
 
 
 def judge(orders: Iterable[Order], worker_id: str, at: datetime, rules: Rulebook) -> Cover:
@@ -239,12 +239,8 @@ def _overlapping(window: Window) -> Window:
 
 def _rule(order: Order, begun_by: RecordedEvent, rules: Rulebook) -> LongestWindow:
     """The rule of the day of acceptance; where the acceptance is missing, the longest of any."""
-    day = _day((order.acceptance or begun_by).occurred_at)
+    day = local_day((order.acceptance or begun_by).occurred_at)
     return rules.longest_window(order.line, day) if order.line else _rules_of_all(rules, day)[-1]
-
-
-def _day(moment: datetime) -> date:
-    return moment.astimezone(SHANGHAI).date()
 
 
 @lru_cache(maxsize=64)

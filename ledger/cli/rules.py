@@ -98,13 +98,13 @@ def show(
 
     Example: danbao rules show --at 2025-07-01 --province 31 --line instant_delivery
     """
-    from ledger.calendar import SHANGHAI
+    from ledger.calendar import local_day
     from ledger.cli import ruleview
     from ledger.rulebook import Key, load
     from schemas.codes import ANY
 
     book = load()
-    on = parse_day(at) if at else now().astimezone(SHANGHAI).date()
+    on = parse_day(at) if at else local_day(now())
     place = parse_province(province) if province else ANY
     asked = Key(_line(line) if line else ANY, place, _platform(book, platform) if platform else ANY)
     answer = ruleview.answer(book, on, asked)

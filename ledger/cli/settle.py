@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ledger.calendar import SCHEME_BEGAN, SHANGHAI, next_month
+from ledger.calendar import SCHEME_BEGAN, local_day, next_month
 from ledger.cli import common, settleview
 from ledger.cli.common import say
 from ledger.cli.eventview import local_time
@@ -56,7 +56,7 @@ def settle(
 
 def today() -> date:
     """The day in Asia/Shanghai."""
-    return common.now().astimezone(SHANGHAI).date()
+    return local_day(common.now())
 
 
 def _refuse_before_scheme(month: date) -> None:

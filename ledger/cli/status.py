@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ledger.calendar import SHANGHAI
+from ledger.calendar import SHANGHAI, local_day
 from ledger.cli import common, statusview
 from ledger.cli.common import say
 from ledger.errors import BadQuestion, DanbaoError
@@ -138,7 +138,7 @@ def _books(connection: "Connection", now: datetime) -> tuple[Found, list[str]]:
     from ledger.store import progress
     from ledger.store.settle import unsettled_months
 
-    today = now.astimezone(SHANGHAI).date()
+    today = local_day(now)
     midnight = datetime.combine(today, datetime.min.time(), SHANGHAI)
     heads = progress.stream_heads(connection, now - timedelta(seconds=RATE_S))
     sealed = progress.settlements(connection)

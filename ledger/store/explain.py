@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
-from ledger.calendar import SHANGHAI
+from ledger.calendar import local_day
 from ledger.identity import Stream
 from ledger.intake import Reader
 from ledger.locate import Evidence, check_event, locate
@@ -204,7 +204,7 @@ def _rate(
         return None, None
     named = select(batch.c.rulebook_hash).where(batch.c.batch_id == accepted.batch_id)
     rulebook_hash = connection.execute(named).scalar_one()
-    day = accepted.occurred_at.astimezone(SHANGHAI).date()
+    day = local_day(accepted.occurred_at)
     rules = library.rulebook(rulebook_hash)
     return rulebook_hash, rules.premium(order.line, order.city[:2], platform.platform_id, day)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause
 
-from ledger.calendar import SHANGHAI
+from ledger.calendar import local_day
 from ledger.store import gaps
 from ledger.store.queries import sql
 from schemas.both import Both
@@ -111,7 +111,7 @@ def _gaps(tx: Connection, since: datetime | None) -> list[Business]:
 
 def _decision(one: gaps.Gap) -> Both:
     place = f"{one.topic}[{one.partition}] {one.first_offset} … {one.next_offset - 1}"
-    day = one.accepted_at.astimezone(SHANGHAI).date()
+    day = local_day(one.accepted_at)
     return Both(
         f"{place}; accepted on {day} by {one.accepted_by}: {one.why}",
         f"{place}；{day} 由 {one.accepted_by} 接受：{one.why}",

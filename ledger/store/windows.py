@@ -20,7 +20,7 @@ from psycopg.sql import SQL, Identifier, Placeholder
 from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects.postgresql import psycopg
 
-from ledger.calendar import SHANGHAI
+from ledger.calendar import local_day
 from ledger.rating import LINE_CODES, LINES
 from ledger.rulebook import Rulebook
 from ledger.store.copy_rows import LINE_NOT_SAID
@@ -62,8 +62,8 @@ def _gathered(
     """The orders worth a look of those that became the worker's so long before the instant, by line; and the first one
     after it and not after `until`."""
     sinces = {_code(line): asked["at"] - length for line, length in reach.items()}
-    begin = {line: since.astimezone(SHANGHAI).date() for line, since in sinces.items()}
-    days = _days(connection, min(begin.values()), until.astimezone(SHANGHAI).date())
+    begin = {line: local_day(since) for line, since in sinces.items()}
+    days = _days(connection, min(begin.values()), local_day(until))
     lines = {name: _array(line for line, first in begin.items() if first <= day) for day, name in days.items()}
     span = {"until": until, "lines": _array(sinces), "sinces": _array(map(str, sinces.values()))}
     return _facts(connection, asked | span | lines, tuple(lines))
