@@ -1,61 +1,96 @@
-"""The installed command `danbao`, run to its end on the ledger of a test.
+"""The installed command `danbao` on the ledger of a test, started or run to its end.
 
-In: the ledger's URL, a command line, the language. Out: exit code, stdout, stderr.
+In: the ledger's URL, a command line, the language. Out: a process; of what ran to its end exit code, stdout, stderr.
 
-Tests run it hundreds of times, and three quarters of its time would go into importing the same libraries. So a process
-that has imported them, and nothing of ours, forks for each command; the fork runs the installed script from its first
-line in an environment and a directory of its own. What depends on signals, pipes and terminals starts a process anew.
+Tests start it hundreds of times, and three quarters of its time would go into importing the same libraries. So a
+process that has imported them, and nothing of ours, forks for each command (`forking.py`); the fork runs the installed
+script from its first line in an environment and a directory of its own.
 """
 
 import json
 import os
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 DANBAO = Path(sys.executable).with_name("danbao")
-
-FORKING = """
-import gc, json, os, runpy, sys
-import cryptography.hazmat.primitives.asymmetric.ed25519, orjson, platformdirs, psycopg, rich.console, rich.table
-import sqlalchemy.dialects.postgresql.psycopg, stdnum.cn.uscc, typer, yaml, zstandard
-from pydantic import BaseModel, TypeAdapter
-assert not {"ledger", "consumers", "schemas", "typer.rich_utils"} & {*sys.modules}  # these look at the environment
-gc.freeze()
-for line in open(int(sys.argv[1])):
-    asked = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        break
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-else:
-    sys.exit()
-os.chdir(asked["here"])
-os.environ.clear()
-os.environ.update(asked["environment"])
-for number, file in enumerate((os.devnull, asked["out"], asked["err"])):
-    os.dup2(os.open(file, os.O_RDWR), number)
-sys.argv = asked["line"]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+FORKING = Path(__file__).with_name("forking.py")
 
 
 @cache
-def _forking() -> tuple[subprocess.Popen[str], int]:
-    """The process that forks, and where to ask it; it ends when we do, for then nobody can ask it any more."""
-    read_end, write_end = os.pipe()
-    try:
-        line = [sys.executable, "-c", FORKING, str(read_end)]
-        ends = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "pass_fds": [read_end]}
-        return subprocess.Popen(line, text=True, **ends), write_end
-    finally:
-        os.close(read_end)
+def _forking() -> socket.socket:
+    """Where to ask the process that forks; it ends when we do, for then nobody can ask it any more."""
+    asking, asked = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with asked:
+        line = [sys.executable, str(FORKING), str(asked.fileno())]
+        subprocess.Popen(line, stdin=subprocess.DEVNULL, pass_fds=[asked.fileno()])
+    return asking
+
+
+class Started:
+    """A command that runs: what tests use of a `Popen`."""
+
+    def __init__(self, arguments: Iterable[object], environment: Mapping[str, str], here: Path = Path()) -> None:
+        """The command with this environment and no other, in a directory."""
+        self.args = [str(DANBAO), *map(str, arguments)]
+        self.returncode: int | None = None
+        asked = json.dumps({"line": self.args, "environment": dict(environment), "here": str(here.absolute())})
+        pipes = [os.pipe() for _ in range(3)]
+        socket.send_fds(_forking(), [asked.encode()], [written for _, written in pipes])
+        for _, written in pipes:
+            os.close(written)
+        out, err, told = (read for read, _ in pipes)
+        self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
+        self._told = os.fdopen(told, "rb", buffering=0)
+        self.pid = self._next()
+
+    def _next(self) -> int:
+        [number] = struct.unpack("i", self._told.read(4))
+        return int(number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, when it has ended."""
+        if self.returncode is None:
+            if not select.select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = self._next()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Its exit code, if it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All that it writes until it has ended; it is killed if it takes longer."""
+        with ThreadPoolExecutor(2) as reading, self.stdout, self.stderr:
+            out, err = reading.submit(self.stdout.read), reading.submit(self.stderr.read)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            return out.result(), err.result()
 
 
 def kill(pids: Iterable[int]) -> None:
@@ -72,16 +107,12 @@ def clean(environment: Mapping[str, str], language: str) -> dict[str, str]:
 
 
 def run(
-    arguments: list[str], here: Path, environment: Mapping[str, str], language: str
+    arguments: Iterable[object], here: Path, environment: Mapping[str, str], language: str
 ) -> subprocess.CompletedProcess[str]:
     """The command, run to its end in a directory, with nothing of ours in the environment but this."""
-    line = [str(DANBAO), *arguments]
-    process, write_end = _forking()
-    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
-        asked = {"here": str(here), "environment": clean(environment, language), "line": line}
-        os.write(write_end, json.dumps(asked | {"out": out.name, "err": err.name}).encode() + b"\n")
-        assert process.stdout
-        return subprocess.CompletedProcess(line, int(process.stdout.readline()), out.read(), err.read())
+    started = Started(arguments, clean(environment, language), here)
+    out, err = started.communicate()
+    return subprocess.CompletedProcess(started.args, started.wait(), out, err)
 
 
 class Command:
@@ -94,9 +125,13 @@ class Command:
         self, *arguments: object, exit_code: int = 0, language: str = "en"
     ) -> subprocess.CompletedProcess[str]:
         """Run it; it must end with this exit code."""
-        done = run([*map(str, arguments)], self.here, {"DANBAO_DATABASE_URL": self.url}, language)
+        done = run(arguments, self.here, {"DANBAO_DATABASE_URL": self.url}, language)
         assert done.returncode == exit_code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def start(self, *arguments: object) -> Started:
+        """It runs."""
+        return Started(arguments, clean({"DANBAO_DATABASE_URL": self.url}, "en"), self.here)
 
     def plain(self, *arguments: object, exit_code: int = 0) -> dict[str, Any]:
         """The one JSON object that it answers a machine with."""

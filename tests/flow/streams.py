@@ -5,15 +5,13 @@ In: a cluster and a ledger. Out: records on topics, orders in the books. Each te
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import count
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from command import Started, clean
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from sqlalchemy import Engine
 from support import chain_faults, encode, replayed, rows, rules, value
@@ -23,7 +21,6 @@ from consumers.loop import Booker, Switch
 from consumers.orders import Consumer, Hooks, doors_for
 from schemas.both import Both
 
-DANBAO = Path(sys.executable).with_name("danbao")
 WAIT_S = 120
 _NUMBERS = count(1)
 
@@ -110,24 +107,13 @@ class Running:
         return self._thread.is_alive()
 
 
-def command(url: str, bootstrap: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def command(url: str, bootstrap: str, *arguments: str, **environment: str) -> Started:
     """`danbao consume orders …` as a process of its own."""
-    return subprocess.Popen(
-        [DANBAO, "consume", "orders", *arguments],
-        env={
-            "PATH": os.environ["PATH"],
-            "DANBAO_LANG": "en",
-            "DANBAO_DATABASE_URL": url,
-            "DANBAO_KAFKA_BOOTSTRAP": bootstrap,
-            **environment,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    places = {"DANBAO_DATABASE_URL": url, "DANBAO_KAFKA_BOOTSTRAP": bootstrap}
+    return Started(["consume", "orders", *arguments], clean(places | environment, "en"))
 
 
-def answer(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
+def answer(process: Started, code: int = 0) -> dict[str, Any]:
     """What a command with --json says."""
     out, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == code, (out, err)
@@ -137,19 +123,10 @@ def answer(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
 
 def asked(url: str, bootstrap: str | None, *arguments: str, code: int = 0) -> dict[str, Any]:
     """What any command says with --json, beside a Kafka or none."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "DANBAO_LANG": "en",
-        "DANBAO_DATABASE_URL": url,
-        "DANBAO_HOME": "/nowhere",
-    }
+    environment = {"DANBAO_DATABASE_URL": url, "DANBAO_HOME": "/nowhere"}
     if bootstrap:
         environment["DANBAO_KAFKA_BOOTSTRAP"] = bootstrap
-    line = [DANBAO, *arguments, "--json"]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert done.returncode == code, (done.stdout, done.stderr)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    return answer(Started([*arguments, "--json"], clean(environment, "en")), code)
 
 
 def wait_until(true: Callable[[], bool], why: str = "", seconds: float = WAIT_S) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import platformdirs
 import pytest
-from command import kill
+from command import Started, clean, kill
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from languages import speaks_both
@@ -38,7 +38,6 @@ from schemas.both import Both
 from schemas.orders import RECORD_BYTES_MAX
 from schemas.topics import Topic, TopicsFile
 
-DANBAO = Path(sys.executable).with_name("danbao")
 WAIT_S = 120
 KEY = b"example-delivery/1"
 
@@ -81,16 +80,12 @@ def read(cluster: Cluster, topic: str, count: int) -> list[bytes]:
         return [next(reading).value for _ in range(count)]
 
 
-def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: str) -> Started:
     """A command on this home."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
-    environment |= {"DANBAO_HOME": str(home), "DANBAO_LANG": "en"}
-    return subprocess.Popen(
-        [DANBAO, "kafka", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return Started(["kafka", *arguments], clean({"DANBAO_HOME": str(home)}, "en"))
 
 
-def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+def answer(process: Started) -> dict[str, Any]:
     """What a command that must succeed says to machines."""
     out, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, (out, err)

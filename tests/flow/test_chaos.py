@@ -5,13 +5,12 @@ In: seeds, a real broker and a real PostgreSQL. CHAOS=500 in the environment run
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import pytest
+from command import run
 from support import accepted, encode
 
 from consumers.chaos import plan
@@ -20,7 +19,6 @@ from consumers.chaos.plan import Consume, Fault, Produce
 from consumers.kafka.broker import Cluster
 from consumers.loop import STEPS
 
-DANBAO = Path(sys.executable).with_name("danbao")
 RUNS = int(os.environ.get("CHAOS", "20"))
 
 
@@ -116,15 +114,9 @@ def test_whatever_is_wrong_in_the_books_is_found():
         assert any(line.startswith(what) for line in differences(heard(), books)), what
 
 
-def test_seeds_leave_a_ledger_that_is_that_of_a_dictionary(server_url: str, broker: Cluster):
+def test_seeds_leave_a_ledger_that_is_that_of_a_dictionary(server_url: str, broker: Cluster, tmp_path: Path):
     """With CHAOS=500, five hundred of them; a broker of its own, which may die."""
-    home = {name: text for name, text in os.environ.items() if not name.startswith("DANBAO_")}
-    process = subprocess.run(
-        [DANBAO, "chaos", "--seed", "1", "--runs", str(RUNS), "--json"],
-        env=home | {"DANBAO_LANG": "en", "DANBAO_DATABASE_URL": server_url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert json.loads(process.stdout)["failed"] is None
+    line = ["chaos", "--seed", "1", "--runs", RUNS, "--json"]
+    done = run(line, tmp_path, {"DANBAO_DATABASE_URL": server_url}, "en")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["failed"] is None

@@ -4,7 +4,6 @@ In: the installed command, a signal while it waits, a closed pipe. Out: exit cod
 """
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 import typer
-from command import DANBAO, Command
+from command import Command
 from sqlalchemy import Engine
 from support import Desk, accepted, ndjson, owner, value
 
@@ -33,12 +32,6 @@ WAITS = {
 }
 
 
-def start(danbao: Command, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"DANBAO_DATABASE_URL": danbao.url, "DANBAO_LANG": "en"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen([DANBAO, *arguments], cwd=danbao.here, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
 def until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + WAIT_S
     while not holds():
@@ -54,7 +47,7 @@ def test_a_command_that_is_stopped_says_what_stands_and_what_to_do(
     ndjson(danbao.here / "o.ndjson", accepted("A"))
     with owner(ledger_url, autocommit=False) as held:
         held.execute(f"lock table {WAITS[arguments]} in access exclusive mode")
-        process = start(danbao, *arguments)
+        process = danbao.start(*arguments)
         until(lambda: value(ledger_url, WAITING) > 0 or process.poll() is not None)
         process.send_signal(number)
         _, said = process.communicate(timeout=WAIT_S)
@@ -120,9 +113,7 @@ def test_who_reads_only_the_beginning_does_no_harm_and_the_exit_code_stays(
     danbao: Command, engine: Engine, arguments: tuple[str, ...], code: int
 ) -> None:
     assert Desk(engine).answers(accepted("A"), *[b"x" * 5_000] * 20) == ["new"] + ["rejected"] * 20
-    process = start(danbao, *arguments)
-    assert process.stdout is not None
-    assert process.stderr is not None
+    process = danbao.start(*arguments)
     process.stdout.close()
     said = process.stderr.read()
     assert process.wait(WAIT_S) == code, said

@@ -5,11 +5,8 @@ everything that was committed, completes the rest, and leaves no process behind.
 """
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,13 +15,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from command import kill
+from command import Started, clean, kill
 from support import accepted, completed, libpq, ndjson
 
 from consumers.loop import EVENTS_PER_BATCH, STEPS
 from ledger.store import server_home
 
-DANBAO = Path(sys.executable).with_name("danbao")
 PER_FILE = 3
 WAIT_S = 60
 
@@ -38,22 +34,13 @@ def home(server_url: str) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def start(home: Path, *arguments: object, crash_at: str | None = None) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: object, crash_at: str | None = None) -> Started:
     """A command on this home, its answer for machines."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
-    environment |= {"DANBAO_HOME": str(home), "DANBAO_LANG": "en"}
-    if crash_at:
-        environment["DANBAO_CRASH_AT"] = crash_at
-    return subprocess.Popen(
-        [DANBAO, *map(str, arguments), "--json"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    crash = {"DANBAO_CRASH_AT": crash_at} if crash_at else {}
+    return Started([*arguments, "--json"], clean(crash | {"DANBAO_HOME": str(home)}, "en"))
 
 
-def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+def answer(process: Started) -> dict[str, Any]:
     """What a command that must succeed says."""
     out, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, err

@@ -4,7 +4,6 @@ In: the commands of README.md and README.zh.md, on a fresh home. Out: each ends 
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import DANBAO
+from command import run
 
 ROOT = Path(__file__).parents[2]
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
@@ -39,13 +38,12 @@ def home(server_url: str) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def run(home: Path, here: Path, line: str) -> subprocess.CompletedProcess[str]:
+def type_in(home: Path, here: Path, line: str) -> subprocess.CompletedProcess[str]:
     """A command as it is written; what it writes to /tmp goes to a directory of the test."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DANBAO_")}
-    path = f"{DANBAO.parent}:{clean['PATH']}"
-    environment = clean | {"DANBAO_HOME": str(home), "DANBAO_LANG": "en", "PATH": path}
-    line = line.replace("/tmp/", f"{here}/")
-    return subprocess.run(shlex.split(line), env=environment, capture_output=True, text=True, check=False)
+    words = shlex.split(line.replace("/tmp/", f"{here}/"))
+    if words[0] == "danbao":
+        return run(words[1:], here, {"DANBAO_HOME": str(home)}, "en")
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 def test_both_languages_give_the_same_commands() -> None:
@@ -54,16 +52,16 @@ def test_both_languages_give_the_same_commands() -> None:
 
 
 def test_every_command_works_on_what_make_run_leaves(home: Path, tmp_path: Path) -> None:
-    first = run(home, tmp_path, "danbao run")
+    first = type_in(home, tmp_path, "danbao run")
     assert first.returncode == 0, first.stderr
     assert "An injury, verified" in first.stdout
     [again] = re.findall(r"^  (danbao windows .*)$", first.stdout, re.MULTILINE)
-    assert run(home, tmp_path, again).returncode == 0
+    assert type_in(home, tmp_path, again).returncode == 0
     shown = {}
     for line in commands("en"):
         if line.startswith("echo"):
             continue
-        done = shown[line] = run(home, tmp_path, line)
+        done = shown[line] = type_in(home, tmp_path, line)
         assert done.returncode == (DOUBTFUL if line.startswith("danbao windows") else 0), f"{line}\n{done.stderr}"
     [head] = [json.loads(done.stdout) for line, done in shown.items() if line.startswith("head")]
     [explain] = [line for line in shown if line.startswith("danbao explain")]

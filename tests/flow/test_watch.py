@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,13 +20,14 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from command import Started, clean
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
-from streams import DANBAO, WAIT_S, answer, asked, command, consume, consumer, make_topic, new_name, produce, wait_until
+from streams import WAIT_S, answer, asked, command, consume, consumer, make_topic, new_name, produce, wait_until
 from support import Desk, accepted, completed, encode, libpq, new_ledger, owner, rows, rules, value
 
 from consumers import health, trace
@@ -88,7 +88,7 @@ def found(scraped: Sample, name: str, **labels: str) -> float:
 
 
 @contextmanager
-def running(*arguments: Any, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: Any, **environment: str) -> Iterator[Started]:
     """`danbao consume orders …` while the block lasts; it stops by itself when asked."""
     process = command(*arguments, **environment)
     try:
@@ -207,12 +207,12 @@ def test_a_partition_that_is_stopped_is_told_and_the_others_go_on(
     assert gap["gap"] is True
 
 
-def lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+def lines(process: Started) -> list[dict[str, Any]]:
     """What a consumer logged; every line is an object."""
     return [json.loads(line) for line in process.stderr.read().splitlines()]
 
 
-def worker(supervisor: subprocess.Popen[str], argument: str) -> int:
+def worker(supervisor: Started, argument: str) -> int:
     """The process that was started with an argument."""
     children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
     [pid] = [pid for pid in children if argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
@@ -425,10 +425,8 @@ IDLE_SINCE = """select query_start from pg_stat_activity
 
 
 def test_the_live_status_is_drawn_again_and_ends_when_asked(ledger_url: str) -> None:
-    environment = {"PATH": os.environ["PATH"], "DANBAO_LANG": "en", "DANBAO_DATABASE_URL": ledger_url}
-    process = subprocess.Popen(
-        [DANBAO, "status", "--watch"], env=environment | {"DANBAO_HOME": "/nowhere"}, stdout=subprocess.PIPE, text=True
-    )
+    environment = clean({"DANBAO_DATABASE_URL": ledger_url, "DANBAO_HOME": "/nowhere"}, "en")
+    process = Started(["status", "--watch"], environment)
     ends: set[datetime] = set()  # one on the connection that sees to the schema, one for its role, one for each look
 
     def has_looked_twice() -> bool:
