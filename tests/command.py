@@ -2,8 +2,8 @@
 
 In: the ledger's URL, a command line, the language. Out: a process; of what ran to its end exit code, stdout, stderr.
 
-Tests start it hundreds of times, and three quarters of its time would go into importing the same libraries. So a
-process that has imported them, and nothing of ours, forks for each command (`forking.py`); the fork runs the installed
+Tests start it hundreds of times, and most of its time would go into importing the same modules. So a process that has
+imported those that do not look at the environment forks for each command (`forking.py`); the fork runs the installed
 script from its first line in an environment and a directory of its own.
 """
 
