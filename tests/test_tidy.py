@@ -438,6 +438,12 @@ def test_the_name_of_every_test_is_a_sentence():
     assert wrong == []
 
 
+def test_every_file_that_is_run_first_exists(pytestconfig: pytest.Config):
+    conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    names = [path.name for path in python("tests")]
+    assert [name for name in conftest.LONGEST if names.count(f"test_{name}.py") != 1] == []
+
+
 @cache
 def texts() -> dict[str, str]:
     """Every tracked file as text; nothing else is tracked."""
