@@ -320,7 +320,8 @@ def _start(cluster: Cluster, brokers: Mapping[Broker, int]) -> None:
     for broker, lock in brokers.items():
         _require_port(broker)
         broker._log_from = broker.log.stat().st_size if broker.log.exists() else 0
-        options = [*_options(found, HEAP_MIB), *_ready_classes(found), *cluster.java_options]
+        classes = _ready_classes(found) or [f"-XX:ArchiveClassesAtExit={found.classes.name}"]
+        options = [*_options(found, HEAP_MIB), *classes, *cluster.java_options]
         broker._process = _java(broker, lock, [*options, "kafka.Kafka", "server.properties"])
 
 
@@ -366,10 +367,12 @@ def _make_data(cluster: Cluster, found: Programs, brokers: Mapping[Broker, int])
     format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster.layout.cluster_id]
     format_ += ["--initial-controllers", cluster.layout.voters, "--config", "../server.properties"]
     format_ += [part for user in cluster.first_users for part in ("--add-scram", user)]
+    options = [*_options(found, 64, up="../"), *_ready_classes(found), *SHORT_LIVED]
     tools = []
     for broker, lock in brokers.items():
         (broker.place / layout.UNFINISHED).mkdir()
-        tools.append(_java(broker, lock, [*_options(found, 64, up="../"), *SHORT_LIVED, *format_], layout.UNFINISHED))
+        (broker.place / layout.UNFINISHED / "jars").symlink_to(found.jars)
+        tools.append(_java(broker, lock, [*options, *format_], layout.UNFINISHED))
     for broker, tool in zip(brokers, tools, strict=True):
         if tool.wait() != 0:
             raise _failure(broker, Both("could not make its data directory", "未能创建数据目录"))
@@ -378,12 +381,12 @@ def _make_data(cluster: Cluster, found: Programs, brokers: Mapping[Broker, int])
 
 
 def _ready_classes(found: Programs) -> list[str]:
-    """Java's options to take Kafka's classes as an earlier broker left them, which spares a start almost half its work
-    (those that do not suit it or were changed it does without), or to leave them in the broker's place when it ends."""
+    """Java's options to take Kafka's classes as an earlier broker left them, which spares a start almost half its work.
+
+    Nothing where none did. Those that do not suit it, were changed or come from jars of another path it does without.
+    """
     kept = found.classes
-    if kept.exists():
-        return [f"-XX:SharedArchiveFile={kept}", "-XX:+VerifySharedSpaces"]
-    return [f"-XX:ArchiveClassesAtExit={kept.name}"]
+    return [f"-XX:SharedArchiveFile={kept}", "-XX:+VerifySharedSpaces"] if kept.exists() else []
 
 
 def _keep_classes(broker: Broker) -> None:
@@ -410,7 +413,7 @@ def _options(found: Programs, heap_mib: int, up: str = "") -> list[str]:
         "-Djava.awt.headless=true",
         f"-Djava.io.tmpdir={up}tmp",
         f"-Dlog4j2.configurationFile={up}log4j2.properties",
-        *("-cp", f"{up}jars/*"),
+        *("-cp", "jars/*"),
     ]
 
 
