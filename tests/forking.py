@@ -5,6 +5,7 @@ stdout, stderr, and where to tell. Out: there, the number of the fork's process 
 When nobody is left who could ask, it kills what still runs, and ends.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -62,9 +63,21 @@ def tell(told: int, number: int) -> None:
         os.write(told, struct.pack("i", number))
 
 
+kept = dict[str, Any]()
+
+
+@atexit.register  # before anything else does, to be asked last
+def leave() -> None:
+    """Hide what was imported before the fork from Python's end: to take it apart costs more than most commands do."""
+    for name in kept.keys() - {"__main__", "builtins", "sys"}:
+        sys.modules.pop(name, None)
+
+
 for name in (*LIBRARIES, *(f"ledger.store.{part}" for part in PURE)):
     importlib.import_module(name)
 assert not {"ledger.cli", "consumers", "typer.rich_utils"} & {*sys.modules}  # these look at the environment
+kept |= sys.modules
+kept["kept"] = kept  # a circle, and once frozen none is broken up
 gc.freeze()
 found, ends = forked(socket.socket(fileno=int(sys.argv[1])))
 for number, end in enumerate(ends, 1):
