@@ -45,7 +45,8 @@ class Started:
         self.returncode: int | None = None
         asked = json.dumps({"line": self.args, "environment": dict(environment), "here": str(here.absolute())})
         pipes = [os.pipe() for _ in range(3)]
-        socket.send_fds(_forking(), [asked.encode()], [written for _, written in pipes])
+        self._asking = _forking()  # kept: of two threads that ask first, each has a process of its own
+        socket.send_fds(self._asking, [asked.encode()], [written for _, written in pipes])
         for _, written in pipes:
             os.close(written)
         out, err, told = (read for read, _ in pipes)
