@@ -77,7 +77,7 @@ for name in (*LIBRARIES, *(f"ledger.store.{part}" for part in PURE)):
     importlib.import_module(name)
 assert not {"ledger.cli", "consumers", "typer.rich_utils"} & {*sys.modules}  # these look at the environment
 kept |= sys.modules
-kept["kept"] = kept  # a circle, and once frozen none is broken up
+kept["kept"] = kept  # what refers to itself and is frozen outlives even this module
 gc.freeze()
 found, ends = forked(socket.socket(fileno=int(sys.argv[1])))
 for number, end in enumerate(ends, 1):
