@@ -29,7 +29,7 @@ class Life(NamedTuple):
 
     name: str
     database: str
-    bootstrap: str
+    access: Access
     topic: str
     group: str
     fault: Fault | None
@@ -42,7 +42,7 @@ def live(life: Life, pipe: Connection) -> None:
         with connect.ledger(scratch.named(life.database, life.name), connect.INGEST) as engine:
             booker = Booker(engine, RULES, _switch(life))
             doors = doors_for(engine, {life.topic: None})
-            Consumer(engine, booker, Access(life.bootstrap), doors, life.group).run(to_end=True)
+            Consumer(engine, booker, life.access, doors, life.group).run(to_end=True)
     except BaseException:
         pipe.send(traceback.format_exc())
         sys.exit(1)

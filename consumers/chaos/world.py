@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from threading import Lock
 from time import monotonic, sleep
 
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.errors import RetriableError
 from kafka.structs import OffsetAndMetadata
 
@@ -23,6 +23,7 @@ from consumers.chaos.books import read
 from consumers.chaos.life import REJECTED, Life, live
 from consumers.chaos.model import Model, differences
 from consumers.chaos.plan import PARTITIONS, Consume, History, Produce
+from consumers.kafka import topics
 from consumers.kafka.broker import Cluster
 from consumers.kafka.settings import Access, producer_options
 from ledger.store.scratch import Scratch
@@ -40,17 +41,17 @@ class World:
     """Where runs take place. `cluster`: whose broker may be killed; None where it is not ours."""
 
     scratch: Scratch
-    bootstrap: str
+    access: Access
     cluster: Cluster | None
     word: str
     _numbers: Iterator[int]
 
     @classmethod
-    def of(cls, scratch: Scratch, bootstrap: str, cluster: Cluster | None, word: str) -> "World":
+    def of(cls, scratch: Scratch, access: Access, cluster: Cluster | None, word: str) -> "World":
         """A world; `word` begins the names of all that it makes."""
         context = get_context("forkserver")
         context.set_forkserver_preload(["consumers.chaos.life"])
-        return cls(scratch, bootstrap, cluster, word, count(1))
+        return cls(scratch, access, cluster, word, count(1))
 
     def run(self, history: History) -> list[str]:
         """Live through a history; what differs from the model then, in one line each."""
@@ -68,22 +69,13 @@ class World:
     @contextmanager
     def _topic(self, name: str) -> Iterator[None]:
         """A topic for one run, and one for what it rejects."""
-        with self.administered() as admin:
+        with topics.connect(self.access) as admin:
             one = {"replication_factor": 1}
-            topics = {name: one | {"num_partitions": PARTITIONS}, f"{name}{REJECTED}": one | {"num_partitions": 1}}
-            admin.create_topics(topics, wait_for_metadata=True)
+            both = {name: one | {"num_partitions": PARTITIONS}, f"{name}{REJECTED}": one | {"num_partitions": 1}}
+            admin.create_topics(both, wait_for_metadata=True)
         yield
-        with self.administered() as admin:
-            admin.delete_topics(list(topics))
-
-    @contextmanager
-    def administered(self) -> Iterator[KafkaAdminClient]:
-        """An administrator of the broker."""
-        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap.split(","))
-        try:
-            yield admin
-        finally:
-            admin.close()
+        with topics.connect(self.access) as admin:
+            admin.delete_topics(list(both))
 
 
 FINALLY = Consume((None,), together=False, set_back=False, bounce=False)
@@ -99,7 +91,7 @@ class Run:
 
     def produce(self, step: Produce) -> None:
         """Send records, each acknowledged."""
-        options = producer_options(Access(self.world.bootstrap), self.name) | {"compression_type": step.codec}
+        options = producer_options(self.world.access, self.name) | {"compression_type": step.codec}
         producer = KafkaProducer(**options)
         try:
             sent = [producer.send(self.name, value=record, partition=step.partition) for record in step.records]
@@ -114,7 +106,7 @@ class Run:
         if step.set_back:
             self._set_back({*groups})
         lives = [
-            Life(f"{group}-{seat}", self.url, self.world.bootstrap, self.name, groups[seat], fault)
+            Life(f"{group}-{seat}", self.url, self.world.access, self.name, groups[seat], fault)
             for seat, fault in enumerate(step.lives)
         ]
         begun = [_begin(life) for life in lives]
@@ -129,7 +121,7 @@ class Run:
 
     def _set_back(self, groups: set[str]) -> None:
         offsets = {TopicPartition(self.name, place): OffsetAndMetadata(0, "", -1) for place in range(PARTITIONS)}
-        with self.world.administered() as admin:
+        with topics.connect(self.world.access) as admin:
             for group in groups:
                 _patiently(lambda group=group: admin.alter_group_offsets(group, offsets))  # type: ignore[misc]
 

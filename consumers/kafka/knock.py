@@ -75,8 +75,10 @@ def refusal(access: Access, cause: BaseException) -> DanbaoError:
             ),
         )
     fix = Both(
-        "See whether it runs (danbao kafka status), and whether DANBAO_KAFKA_BOOTSTRAP names it rightly.",
-        "请查看它是否在运行（danbao kafka status），以及 DANBAO_KAFKA_BOOTSTRAP 是否正确。",
+        "See whether it runs (danbao kafka status), and whether DANBAO_KAFKA_BOOTSTRAP names it rightly;"
+        " unset that where its Kafka is gone.",
+        "请查看它是否在运行（danbao kafka status），以及 DANBAO_KAFKA_BOOTSTRAP 是否正确；"
+        "若该 Kafka 已不存在，请 unset 此变量。",
     )
     if not access.user:
         fix = Both(

@@ -89,6 +89,7 @@ def _world() -> "Iterator[World]":
     """Where the runs take place, on servers of their own where none is named."""
     from consumers.chaos.world import World
     from consumers.kafka import broker
+    from consumers.kafka.settings import Access, access
     from ledger.store import scratch, server
 
     named_database, named_broker = os.environ.get("DANBAO_DATABASE_URL"), os.environ.get("DANBAO_KAFKA_BOOTSTRAP")
@@ -100,10 +101,10 @@ def _world() -> "Iterator[World]":
             url = named_database or own.enter_context(server.running(home / "home", common.notice, THROWAWAY))
             ledgers = own.enter_context(scratch.Scratch(url, word))
             if named_broker:
-                yield World.of(ledgers, named_broker, None, word)
+                yield World.of(ledgers, access(named_broker), None, word)
             else:
                 cluster = own.enter_context(broker.running(home / "kafka", notice=common.notice))
-                yield World.of(ledgers, cluster.bootstrap, cluster, word)
+                yield World.of(ledgers, Access(cluster.bootstrap), cluster, word)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -91,6 +91,13 @@ def down(as_json: common.AsJson = False) -> None:
         )
     else:
         common.out.print(say("No Kafka of this home runs.", "本机 Kafka 没有在运行。"))
+    if cluster and os.environ.get("DANBAO_KAFKA_BOOTSTRAP") == cluster.bootstrap:
+        common.notice(
+            Both(
+                "This shell still names it, and commands would wait for it: unset DANBAO_KAFKA_BOOTSTRAP",
+                "当前终端仍指向它，命令会等待其响应：unset DANBAO_KAFKA_BOOTSTRAP",
+            )
+        )
 
 
 @app.command(cls=usage.Command)

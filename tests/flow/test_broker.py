@@ -250,13 +250,13 @@ def test_everything_of_a_broker_lies_in_its_directory_and_nothing_is_said(broker
 # ---- the commands: up, status, down
 
 
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, **environment: str) -> Result:
     """A command within this process."""
     monkeypatch.setenv("DANBAO_HOME", str(home))
     monkeypatch.setenv("DANBAO_LANG", "en")
     monkeypatch.delenv("DANBAO_KAFKA_BOOTSTRAP", raising=False)
     monkeypatch.setattr(common.out, "width", 200)
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(app, arguments, env=environment)
 
 
 def test_an_up_takes_the_kafka_that_runs_and_prints_what_to_export(
@@ -284,6 +284,13 @@ def test_down_where_nothing_runs_is_no_error(made: Made, home: Path, monkeypatch
     for place in (made.home, home):
         said = run(place, monkeypatch, "down")
         assert (said.exit_code, said.stdout) == (0, "No Kafka of this home runs.\n")
+
+
+def test_down_says_how_the_shell_forgets_the_kafka_that_it_names(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = run(made.home, monkeypatch, "down", DANBAO_KAFKA_BOOTSTRAP=made.told[0]["bootstrap"])
+    assert "unset DANBAO_KAFKA_BOOTSTRAP" in named.stderr
+    another = run(made.home, monkeypatch, "down", DANBAO_KAFKA_BOOTSTRAP="kafka.example:9092")
+    assert another.stderr == ""
 
 
 # ---- kill −9

@@ -120,3 +120,12 @@ def test_seeds_leave_a_ledger_that_is_that_of_a_dictionary(server_url: str, brok
     done = run(line, tmp_path, {"DANBAO_DATABASE_URL": server_url}, "en")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["failed"] is None
+
+
+def test_a_named_broker_that_does_not_answer_is_said(server_url: str, tmp_path: Path):
+    nowhere = {"DANBAO_DATABASE_URL": server_url, "DANBAO_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    done = run(["chaos", "--runs", "1"], tmp_path, nowhere, "en")
+    assert done.returncode == 1
+    assert "No Kafka answers at 127.0.0.1:1" in done.stderr
+    assert "unset" in done.stderr
+    assert "Traceback" not in done.stderr
