@@ -5,6 +5,7 @@ Chinese reader, and a BadQuestion for each mistake, so that it is shown as every
 """
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -59,7 +60,8 @@ class _InTheReadersLanguage:
             frame.COMMANDS_PANEL_TITLE = "命令"
             frame.DEFAULT_STRING = "[默认：{}]"
             frame.REQUIRED_LONG_STRING = "[必填]"
-        super().format_help(ctx, formatter)  # type: ignore[misc]
+        with suppress(SystemExit):  # rich's answer to a reader who has had enough, as `head` has
+            super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
 class Command(_InTheReadersLanguage, TyperCommand):

@@ -101,6 +101,8 @@ def test_what_a_library_logs_of_a_query_that_was_cut_off_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        (("--help",), 0),
+        (("ingest", "--help"), 0),
         (("settle", "2026-10", "--dry-run"), 0),
         (("explain", "A", "--platform", "eleme"), 0),
         (("explain", "A", "--platform", "eleme", "--json"), 0),
