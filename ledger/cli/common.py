@@ -41,7 +41,7 @@ YES = ("y", "yes", "是")
 PIPE_COLUMNS = 160  # into a pipe or a file, tables are not cut to a terminal's width
 
 
-class _Out(Console):
+class Out(Console):
     """Stdout. Where the reader has had enough, as `head` has, the rest goes nowhere and the exit code stays ours."""
 
     def on_broken_pipe(self) -> None:
@@ -50,7 +50,7 @@ class _Out(Console):
 
 
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_COLUMNS)
-out = _Out(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+out = Out(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 _signals: list[int] = []  # that ask this process to end
 _REFUSALS = {
     errno.ENOENT: "不存在",

@@ -5,7 +5,6 @@ Chinese reader, and a BadQuestion for each mistake, so that it is shown as every
 """
 
 import re
-from contextlib import suppress
 from typing import Any
 
 import typer
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
 from ledger import shape_faults
-from ledger.cli.common import chinese, say
+from ledger.cli.common import Out, chinese, say
 from ledger.errors import BadQuestion
 from schemas.both import Both
 
@@ -52,16 +51,16 @@ class _InTheReadersLanguage:
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The whole of --help."""
-        if chinese():
-            from typer import rich_utils as frame
+        from typer import rich_utils as frame
 
+        frame.Console = Out  # type: ignore[attr-defined]  # where a reader may leave early
+        if chinese():
             frame.ARGUMENTS_PANEL_TITLE = "参数"
             frame.OPTIONS_PANEL_TITLE = "选项"
             frame.COMMANDS_PANEL_TITLE = "命令"
             frame.DEFAULT_STRING = "[默认：{}]"
             frame.REQUIRED_LONG_STRING = "[必填]"
-        with suppress(SystemExit):  # rich's answer to a reader who has had enough, as `head` has
-            super().format_help(ctx, formatter)  # type: ignore[misc]
+        super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
 class Command(_InTheReadersLanguage, TyperCommand):
