@@ -11,7 +11,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ledger.calendar import local_day
 from ledger.cli import common, usage
 from ledger.cli.common import say
 from ledger.cli.eventview import reason_text
@@ -126,7 +125,7 @@ def findings(since: common.Since = None, as_json: common.AsJson = False) -> None
     from ledger.store import connect
     from ledger.store.findings import business_findings
 
-    today, recorded_since = local_day(common.now()), common.parse_since(since)
+    today, recorded_since = common.today(), common.parse_since(since)
     with common.database(connect.AUDIT) as engine, engine.connect() as connection:
         found = business_findings(connection, today, recorded_since)
     if as_json:

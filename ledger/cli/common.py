@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ledger.calendar import SHANGHAI
+from ledger.calendar import SHANGHAI, local_day
 from ledger.errors import BadQuestion, DanbaoError
 from schemas.both import Both
 
@@ -120,6 +120,11 @@ def where() -> str:
 def now() -> datetime:
     """The clock, in UTC."""
     return datetime.now(UTC)
+
+
+def today() -> date:
+    """The day in Asia/Shanghai."""
+    return local_day(now())
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -18,12 +18,12 @@ from ledger.cli.common import (
     database,
     has_ledger,
     notice,
-    now,
     out,
     parse_day,
     parse_province,
     print_json,
     say,
+    today,
 )
 from ledger.errors import BadQuestion
 from schemas.both import Both
@@ -98,13 +98,12 @@ def show(
 
     Example: danbao rules show --at 2025-07-01 --province 31 --line instant_delivery
     """
-    from ledger.calendar import local_day
     from ledger.cli import ruleview
     from ledger.rulebook import Key, load
     from schemas.codes import ANY
 
     book = load()
-    on = parse_day(at) if at else local_day(now())
+    on = parse_day(at) if at else today()
     place = parse_province(province) if province else ANY
     asked = Key(_line(line) if line else ANY, place, _platform(book, platform) if platform else ANY)
     answer = ruleview.answer(book, on, asked)

@@ -159,7 +159,7 @@ def settle_all(engine: "Engine", dry_run: bool) -> "list[Settled]":
     """Settle every month that has entries and is over, in order; or show what that would declare."""
     from ledger.store.settle import unsettled_months
 
-    today = settle.today()
+    today = common.today()
     with engine.connect() as connection:
         months = [month for month in unsettled_months(connection, today) if next_month(month) <= today]
     every = [one for month in months for one in settle.settled(engine, month, None, dry_run)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ledger.calendar import SCHEME_BEGAN, local_day, next_month
+from ledger.calendar import SCHEME_BEGAN, next_month
 from ledger.cli import common, settleview
 from ledger.cli.common import say
 from ledger.cli.eventview import local_time
@@ -49,14 +49,9 @@ def settle(
     if as_json:
         common.print_json({"month": month, "dry_run": dry_run, "settlements": [_plain(one, names) for one in results]})
     elif code:
-        settleview.show_lines(results[0], names, today())
+        settleview.show_lines(results[0], names, common.today())
     else:
-        settleview.show_provinces(results, wanted, today())
-
-
-def today() -> date:
-    """The day in Asia/Shanghai."""
-    return local_day(common.now())
+        settleview.show_provinces(results, wanted, common.today())
 
 
 def _refuse_before_scheme(month: date) -> None:
@@ -69,7 +64,7 @@ def _refuse_before_scheme(month: date) -> None:
 
 def refuse_running_month(month: date) -> None:
     """A month is settled after its last day in Asia/Shanghai."""
-    if today() < next_month(month):
+    if common.today() < next_month(month):
         raise DanbaoError(
             Both(f"{month:%Y-%m} is not over yet.", f"{month:%Y-%m} 尚未结束。"),
             Both(
