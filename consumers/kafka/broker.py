@@ -317,11 +317,11 @@ def _start(cluster: Cluster, brokers: Mapping[Broker, int]) -> None:
     for broker in brokers:
         _furnish(broker, found)
     _make_data(cluster, found, {one: lock for one, lock in brokers.items() if not (one.place / "data").exists()})
+    classes = _ready_classes(found) or [f"-XX:ArchiveClassesAtExit={found.classes.name}"]
+    options = [*_options(found, HEAP_MIB), *classes, *cluster.java_options]
     for broker, lock in brokers.items():
         _require_port(broker)
         broker._log_from = broker.log.stat().st_size if broker.log.exists() else 0
-        classes = _ready_classes(found) or [f"-XX:ArchiveClassesAtExit={found.classes.name}"]
-        options = [*_options(found, HEAP_MIB), *classes, *cluster.java_options]
         broker._process = _java(broker, lock, [*options, "kafka.Kafka", "server.properties"])
 
 
