@@ -24,6 +24,7 @@ from typing import Any
 
 DANBAO = Path(sys.executable).with_name("danbao")
 FORKING = Path(__file__).with_name("forking.py")
+ANSWER_S = 120
 
 
 @cache
@@ -92,6 +93,14 @@ class Started:
                 self.kill()
                 raise
             return out.result(), err.result()
+
+
+def answer(process: Started, code: int = 0, seconds: float = ANSWER_S) -> dict[str, Any]:
+    """The one JSON object that a command with --json answers, when it has ended with this exit code."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == code, (out, err)
+    found: dict[str, Any] = json.loads(out)
+    return found
 
 
 def kill(pids: Iterable[int]) -> None:

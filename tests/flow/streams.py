@@ -3,7 +3,6 @@
 In: a cluster and a ledger. Out: records on topics, orders in the books. Each test takes topics and a group of its own.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from itertools import count
 from threading import Thread
 from typing import Any
 
-from command import Started, clean
+from command import Started, answer, clean
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from sqlalchemy import Engine
 from support import chain_faults, encode, replayed, rows, rules, value
@@ -111,14 +110,6 @@ def command(url: str, bootstrap: str, *arguments: str, **environment: str) -> St
     """`danbao consume orders …` as a process of its own."""
     places = {"DANBAO_DATABASE_URL": url, "DANBAO_KAFKA_BOOTSTRAP": bootstrap}
     return Started(["consume", "orders", *arguments], clean(places | environment, "en"))
-
-
-def answer(process: Started, code: int = 0) -> dict[str, Any]:
-    """What a command with --json says."""
-    out, err = process.communicate(timeout=WAIT_S)
-    assert process.returncode == code, (out, err)
-    found: dict[str, Any] = json.loads(out)
-    return found
 
 
 def asked(url: str, bootstrap: str | None, *arguments: str, code: int = 0) -> dict[str, Any]:

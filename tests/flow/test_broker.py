@@ -3,7 +3,6 @@
 In: Java, Kafka's jars, the installed command `danbao`. Out: nothing left behind, no process and no directory.
 """
 
-import json
 import os
 import pwd
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 
 import platformdirs
 import pytest
-from command import Started, clean, kill
+from command import Started, answer, clean, kill
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from languages import speaks_both
@@ -83,14 +82,6 @@ def read(cluster: Cluster, topic: str, count: int) -> list[bytes]:
 def start(home: Path, *arguments: str) -> Started:
     """A command on this home."""
     return Started(["kafka", *arguments], clean({"DANBAO_HOME": str(home)}, "en"))
-
-
-def answer(process: Started) -> dict[str, Any]:
-    """What a command that must succeed says to machines."""
-    out, err = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 0, (out, err)
-    found: dict[str, Any] = json.loads(out)
-    return found
 
 
 def pids(told: dict[str, Any]) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from command import Started, clean, kill
+from command import Started, answer, clean, kill
 from support import accepted, completed, libpq, ndjson
 
 from consumers.loop import EVENTS_PER_BATCH, STEPS
@@ -40,17 +40,9 @@ def start(home: Path, *arguments: object, crash_at: str | None = None) -> Starte
     return Started([*arguments, "--json"], clean(crash | {"DANBAO_HOME": str(home)}, "en"))
 
 
-def answer(process: Started) -> dict[str, Any]:
-    """What a command that must succeed says."""
-    out, err = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 0, err
-    found: dict[str, Any] = json.loads(out)
-    return found
-
-
 def danbao(home: Path, *arguments: object) -> dict[str, Any]:
     """Run a command to its end."""
-    return answer(start(home, *arguments))
+    return answer(start(home, *arguments), seconds=WAIT_S)
 
 
 def owed(home: Path, platform: str) -> tuple[int, str]:
@@ -131,7 +123,7 @@ def test_two_ingests_at_once_share_the_server_and_the_last_one_stops_it(home: Pa
         numbers = range(place * 1_000, place * 1_000 + 2_000)
         events = [accepted(f"S{number}", platform="example-eats") for number in numbers]
         paths.append(ndjson(tmp_path / f"{place}.ndjson", *events))
-    found = [answer(process) for process in [start(home, "ingest", path) for path in paths]]
+    found = [answer(process, seconds=WAIT_S) for process in [start(home, "ingest", path) for path in paths]]
     assert sum(one["new"] for one in found) == 3_000
     assert sum(one["duplicate"] for one in found) == 1_000
     assert owed(home, "example-eats") == (3_000, "750.00")

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import secured
+from command import answer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka.errors import AuthorizationError, TopicAuthorizationFailedError
 from secured import ADMIN, ADMIN_PASSWORD, Secured, as_user, end_of, give, password_of, read, rights_file, send
 from sqlalchemy import Engine
 from stdnum.cn import uscc
-from streams import Running, answer, command, wait_until
+from streams import Running, command, wait_until
 from support import ARRIVED, accepted, encode, owner, replayed, rows, rules, value
 from typer.testing import CliRunner, Result
 

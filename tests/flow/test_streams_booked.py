@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import answer
 from kafka import KafkaProducer
 from sqlalchemy import Engine
 from streams import (
-    answer,
     charged,
     command,
     consume,

@@ -20,14 +20,14 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from command import Started, clean
+from command import Started, answer, clean
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
-from streams import WAIT_S, answer, asked, command, consume, consumer, make_topic, new_name, produce, wait_until
+from streams import WAIT_S, asked, command, consume, consumer, make_topic, new_name, produce, wait_until
 from support import Desk, accepted, completed, encode, libpq, new_ledger, owner, rows, rules, value
 
 from consumers import health, trace
